@@ -1,0 +1,117 @@
+/**
+ * The console ring, from the backend's side: 2048 bytes from the guest, 1024 bytes to it, four free-running indices.
+ * Trusts nothing in the page: our own indices are kept here and only published, each index of the guest is loaded once
+ * and checked. Source: xen:xen/include/public/io/console.h.
+ */
+
+export const PAGE_BYTES = 4096;
+/** Host to guest. */
+export const IN_BYTES = 1024;
+/** Guest to host. */
+export const OUT_BYTES = 2048;
+
+export const OFFSET = {
+  in: 0,
+  out: 1024,
+  inCons: 3072,
+  inProd: 3076,
+  outCons: 3080,
+  outProd: 3084,
+  connection: 3088,
+} as const;
+
+/** Index of each u32 in a view of the page as words. */
+export const WORD = { inCons: 768, inProd: 769, outCons: 770, outProd: 771 } as const;
+
+export interface RingPage {
+  readonly bytes: Uint8Array;
+  readonly words: Int32Array;
+}
+
+/** Bytes between two free-running counters; the subtraction must wrap at 2^32. */
+export function indexDistance(producer: number, consumer: number): number {
+  return (producer - consumer) >>> 0;
+}
+
+export class BackendRing {
+  readonly #bytes: Uint8Array;
+  readonly #words: Int32Array;
+  #outCons: number;
+  #inProd: number;
+  #illegal = 0;
+
+  /** Takes up where the page says the last backend stopped: that is enough to go on without a gap (native-on-xen). */
+  constructor(page: RingPage) {
+    this.#bytes = page.bytes;
+    this.#words = page.words;
+    this.#outCons = Atomics.load(this.#words, WORD.outCons) >>> 0;
+    this.#inProd = Atomics.load(this.#words, WORD.inProd) >>> 0;
+  }
+
+  /** How often the guest's index was one that no correct guest can publish. */
+  get illegalIndices(): number {
+    return this.#illegal;
+  }
+
+  /** Our free-running counter of bytes taken from the guest. */
+  get outConsumed(): number {
+    return this.#outCons;
+  }
+
+  get inProduced(): number {
+    return this.#inProd;
+  }
+
+  /**
+   * Copies what the guest has written into `target` at `at`, as much as fits, and returns the count. The guest does not
+   * get the space back before `publishConsumed`: hand the bytes on first, so that a crash can repeat but not lose them.
+   */
+  peekOut(target: Uint8Array, at: number): number {
+    const used = this.#loadDistance(WORD.outProd, this.#outCons, OUT_BYTES);
+    const count = Math.min(used, target.length - at);
+    if (count === 0) return 0;
+    const start = this.#outCons & (OUT_BYTES - 1);
+    const first = Math.min(count, OUT_BYTES - start);
+    const base = OFFSET.out + start;
+    target.set(this.#bytes.subarray(base, base + first), at);
+    if (first < count) target.set(this.#bytes.subarray(OFFSET.out, OFFSET.out + count - first), at + first);
+    return count;
+  }
+
+  /** Gives `count` bytes of space back to the guest; the caller notifies. `count` is what `peekOut` returned. */
+  publishConsumed(count: number): void {
+    this.#outCons = (this.#outCons + count) >>> 0;
+    Atomics.store(this.#words, WORD.outCons, this.#outCons | 0);
+  }
+
+  /** Room toward the guest; 0 while the guest's index is illegal. */
+  inSpace(): number {
+    const consumed = Atomics.load(this.#words, WORD.inCons) >>> 0;
+    const used = indexDistance(this.#inProd, consumed);
+    if (used > IN_BYTES) {
+      this.#illegal++;
+      return 0;
+    }
+    return IN_BYTES - used;
+  }
+
+  /** Writes as much of `source` from `from` on as there is room, publishes it and returns the count; the caller notifies. */
+  writeIn(source: Uint8Array, from = 0): number {
+    const count = Math.min(this.inSpace(), source.length - from);
+    if (count <= 0) return 0;
+    const start = this.#inProd & (IN_BYTES - 1);
+    const first = Math.min(count, IN_BYTES - start);
+    this.#bytes.set(source.subarray(from, from + first), OFFSET.in + start);
+    if (first < count) this.#bytes.set(source.subarray(from + first, from + count), OFFSET.in);
+    this.#inProd = (this.#inProd + count) >>> 0;
+    Atomics.store(this.#words, WORD.inProd, this.#inProd | 0);
+    return count;
+  }
+
+  #loadDistance(producerWord: number, consumer: number, limit: number): number {
+    const used = indexDistance(Atomics.load(this.#words, producerWord) >>> 0, consumer);
+    if (used <= limit) return used;
+    this.#illegal++;
+    return 0;
+  }
+}
