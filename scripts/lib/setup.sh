@@ -1,0 +1,54 @@
+# Shared by the scripts beside this folder: installs what a fresh clone lacks. Sourced, not run; expects to stand in the
+# top folder of the project.
+
+say() { printf '%s\n' "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 8; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; elif command -v sudo >/dev/null 2>&1; then sudo "$@"; else return 1; fi
+}
+
+# need_program PROGRAM PACKAGE: installs the Debian package when the program is not there.
+need_program() {
+  command -v "$1" >/dev/null 2>&1 && return 0
+  [ -x "/usr/sbin/$1" ] && return 0
+  missing_packages="${missing_packages:-} $2"
+}
+
+# install_missing: installs the packages that need_program found missing, all at once.
+install_missing() {
+  [ -n "${missing_packages:-}" ] || return 0
+  command -v apt-get >/dev/null 2>&1 ||
+    fail "these Debian packages are needed and there is no apt-get to install them:$missing_packages"
+  say "installing:$missing_packages"
+  # shellcheck disable=SC2086 # a list of words is wanted
+  DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends $missing_packages >/dev/null 2>&1 ||
+    { as_root apt-get update -qq >/dev/null 2>&1 &&
+      DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends $missing_packages >/dev/null; } ||
+    fail "could not install$missing_packages; install them yourself and run this again"
+  missing_packages=
+}
+
+# need_node: Node 20 or later, and the packages of package-lock.json.
+need_node() {
+  command -v node >/dev/null 2>&1 || fail "Node.js 20 or later is needed (Debian: apt-get install nodejs npm)"
+  local major
+  major=$(node -p 'process.versions.node.split(".")[0]')
+  [ "$major" -ge 20 ] || fail "Node.js 20 or later is needed, this is $(node --version)"
+  if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+    say "installing npm packages"
+    npm ci --no-audit --no-fund --loglevel=error
+    touch node_modules/.package-lock.json
+  fi
+}
+
+# build_product: dist/, when a source is newer than it.
+build_product() {
+  if [ ! -e dist/.built ] || [ -n "$(find src xenstore package.json tsconfig*.json -newer dist/.built -print -quit)" ]; then
+    say "building"
+    rm -rf dist
+    npm run --silent build
+    chmod +x dist/src/cli/main.js
+    touch dist/.built
+  fi
+}
