@@ -20,10 +20,13 @@ ln -s share/out "$run/out"
 
 serial=(-serial "file:$run/console.txt")
 [ -n "${LAB_SHELL:-}" ] && serial=(-serial mon:stdio)
-disks=(-drive "file=$IMAGES/dom0.ext4,format=raw,if=none,id=dom0,snapshot=on" -device virtio-blk-pci,drive=dom0,serial=dom0
-  -drive "file=$IMAGES/debian.ext4,format=raw,if=none,id=debian,snapshot=on" -device virtio-blk-pci,drive=debian,serial=debian)
-[ -n "${LAB_PRODUCT:-}" ] && disks+=(-drive "file=$LAB_PRODUCT,format=raw,if=none,id=product,snapshot=on"
-  -device virtio-blk-pci,drive=product,serial=product)
+disks=()
+add_disk() { # NAME FILE
+  disks+=(-drive "file=$2,format=raw,if=none,id=$1,snapshot=on" -device "virtio-blk-pci,drive=$1,serial=$1")
+}
+add_disk dom0 "$IMAGES/dom0.ext4"
+add_disk debian "$IMAGES/debian.ext4"
+[ -n "${LAB_PRODUCT:-}" ] && add_disk product "$LAB_PRODUCT"
 
 # -smap: this QEMU takes the stack reads of an IRET to ring 3 for supervisor ones; a PV kernel runs in ring 3 and dies.
 # eager-fpu: with Xen's lazy FPU switching, vector registers get lost under emulation: garbled data with any backend,

@@ -23,7 +23,7 @@ udevadm trigger --type=all; udevadm settle --timeout=60
 echo "lab: dom0 ready at $(uptime_s)s: $(pgrep -al 'xenstored|xenconsoled|qemu' | tr '\n' ';')"
 status=127
 if [ -e /share/run ]; then
-  cd /share/files 2> /dev/null || cd /root
+  cd /share/files 2> /dev/null || cd /root || exit
   setsid -w /share/run > /share/output 2>&1 < /dev/null; status=$?
   echo "lab: the script ended with $status at $(uptime_s)s"
 fi

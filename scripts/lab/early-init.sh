@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # First process of dom0 and of the Debian guest: loads what the root disk needs, mounts it, goes on there.
 # Kernel command line: lab.root=DEVICE, lab.init=PROGRAM.
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev

@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # First process of the small guest: udev, a record of its events from the start, and a plain shell on hvc0, which gx
 # drives from dom0. Everything else is up to the test.
 export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LANG=C TERM=dumb PAGER=cat SYSTEMD_PAGER=cat

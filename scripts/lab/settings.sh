@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Settings and small functions that build.sh and boot.sh share. Sourced, never run.
 # Everything large is kept in $LAB and can be deleted at any time.
 LAB=${XENCHANNEL_LAB:-${XDG_CACHE_HOME:-$HOME/.cache}/xenchannel-lab}
