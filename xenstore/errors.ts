@@ -25,6 +25,26 @@ export const WIRE_ERRORS = [
 
 export type WireError = (typeof WIRE_ERRORS)[number];
 
+/** What an errno name means when xenstored says it, for sentences. */
+export const WIRE_ERROR_MEANING: Readonly<Record<WireError, string>> = {
+  EINVAL: 'the request makes no sense to it',
+  EACCES: 'no permission',
+  EEXIST: 'it exists already',
+  EISDIR: 'it is a directory',
+  ENOENT: 'no such node',
+  ENOMEM: 'the daemon is out of memory, or the transaction had failed before',
+  ENOSPC: 'a quota is exhausted',
+  EIO: 'the daemon failed',
+  ENOTEMPTY: 'it is not empty',
+  ENOSYS: 'this daemon does not know the operation',
+  EROFS: 'the store is read-only',
+  EBUSY: 'it is busy',
+  EAGAIN: 'somebody else changed the same nodes',
+  EISCONN: 'the domain is connected already',
+  E2BIG: 'too long',
+  EPERM: 'only the owner or a privileged domain may do that',
+};
+
 /** What only this side can notice. */
 export type LocalError =
   | 'unreachable' // no daemon at the socket or device
@@ -32,7 +52,8 @@ export type LocalError =
   | 'closed' // the client was closed by its owner
   | 'protocol' // the peer sent what no xenstored sends
   | 'timeout' // waitUntil gave up
-  | 'conflict'; // a transaction lost against other writers in every allowed try
+  | 'conflict' // other writers won in every allowed try
+  | 'overloaded'; // too many requests wait for their turn on this client
 
 export type XenstoreErrorCode = WireError | LocalError;
 

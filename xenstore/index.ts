@@ -1,6 +1,10 @@
 /** The public face of the xenstore library: protocol, client and simulated daemon. */
 
-export { MessageDecoder } from './decoder.js';
+export { type ClientCounters, XenstoreClient } from './client/client.js';
+export { openDeviceTransport } from './client/device.js';
+export type { ConnectOptions, ReconnectOptions, StoreClock } from './client/options.js';
+export { candidatePaths, type Transport, type TransportHandlers } from './client/transport.js';
+export { MessageDecoder, type PayloadLimit } from './decoder.js';
 export { isXenstoreError, WIRE_ERRORS, type WireError, XenstoreError, type XenstoreErrorCode } from './errors.js';
 export type { Store, StoreOperations, TransactionOptions, WaitOptions, Watch, WatchListener } from './operations.js';
 export { absolutePath, checkPath, pathProblem } from './path.js';

@@ -1,0 +1,168 @@
+/**
+ * The byte stream under a client: which path it is found at, and the Unix socket. Decides nothing about the protocol.
+ * Path rules: xen:tools/include/xen-tools/xenstore-common.h and xen:tools/libs/store/xs.c (xs_open, get_handle).
+ */
+import { stat } from 'node:fs/promises';
+import { createConnection, type Socket } from 'node:net';
+import { XenstoreError } from '../errors.js';
+import { openDeviceTransport } from './device.js';
+import type { ConnectOptions } from './options.js';
+
+export interface TransportHandlers {
+  readonly onData: (chunk: Buffer) => void;
+  /** After `write` returned false: more may be written now. */
+  readonly onWritable: () => void;
+  /** Only devices: the kernel refused the message written last, with an errno name. */
+  readonly onRefused: (errno: string) => void;
+  /** The stream ended or failed; called once, never after `close`. */
+  readonly onClosed: (cause?: Error) => void;
+}
+
+/** A connected byte stream to a xenstore daemon. */
+export interface Transport {
+  /**
+   * `socket`: 4096 bytes of payload, requests may be pipelined and joined. `device`: the Linux kernel is in between;
+   * one message of at most 4096 bytes with its header per `write`, one request at a time.
+   */
+  readonly kind: 'socket' | 'device';
+  /** Begins to deliver; called once. */
+  start(handlers: TransportHandlers): void;
+  /** Takes all the bytes; false asks to hold further ones back until `onWritable`. */
+  write(bytes: Buffer): boolean;
+  /** Ends the stream at once; resolves when its descriptor is released. */
+  close(): Promise<void>;
+}
+
+/** sun_path without its NUL. */
+const MAX_SOCKET_PATH_BYTES = 107;
+/** Bytes that the kernel has not taken yet, above which nothing more is sent until it has. */
+const MAX_UNSENT_BYTES = 64 * 1024;
+
+/** The places to look for a daemon, best first, as libxenstore does. */
+export function candidatePaths(env: NodeJS.ProcessEnv): readonly string[] {
+  if (env['XENSTORED_PATH']) return [env['XENSTORED_PATH']];
+  const device = '/dev/xen/xenbus';
+  if (env['XENSTORED_RUNDIR']) return [`${env['XENSTORED_RUNDIR']}/socket`, device];
+  return ['/run/xenstored/socket', '/var/run/xenstored/socket', device];
+}
+
+export interface OpenedTransport {
+  readonly transport: Transport;
+  readonly path: string;
+}
+
+type OpenOptions = Pick<ConnectOptions, 'openDevice' | 'signal'>;
+
+/** Opens the first path that works. Throws XenstoreError `unreachable` that names each path with its errno. */
+export async function openTransport(paths: readonly string[], options: OpenOptions): Promise<OpenedTransport> {
+  const failures: { path: string; cause: unknown }[] = [];
+  for (const path of paths) {
+    options.signal?.throwIfAborted();
+    try {
+      return { transport: await openOne(path, options), path };
+    } catch (cause) {
+      if (options.signal?.aborted) throw options.signal.reason;
+      failures.push({ path, cause });
+    }
+  }
+  throw unreachable(failures);
+}
+
+async function openOne(path: string, options: OpenOptions): Promise<Transport> {
+  const status = await stat(path);
+  if (status.isSocket()) return connectSocket(path, options.signal);
+  if (status.isCharacterDevice()) return (options.openDevice ?? openDeviceTransport)(path);
+  throw Object.assign(new Error(`${path} is neither a socket nor a character device`), { code: 'ENOTSOCK' });
+}
+
+function errnoOf(cause: unknown): string {
+  const code = (cause as { code?: unknown } | undefined)?.code;
+  return typeof code === 'string' ? code : cause instanceof Error ? cause.message : String(cause);
+}
+
+function unreachable(failures: readonly { path: string; cause: unknown }[]): XenstoreError {
+  const refused = failures.find(({ cause }) => ['EACCES', 'EPERM'].includes(errnoOf(cause)));
+  if (refused !== undefined) {
+    return new XenstoreError(
+      'unreachable',
+      `no permission to open the xenstore at ${refused.path} (${errnoOf(refused.cause)}): this usually needs root`,
+      { cause: refused.cause },
+    );
+  }
+  const list = failures.map(({ path, cause }) => `${path} (${errnoOf(cause)})`).join(', ');
+  return new XenstoreError('unreachable', `no xenstore daemon answers at ${list}`, { cause: failures[0]?.cause });
+}
+
+function connectSocket(path: string, signal: AbortSignal | undefined): Promise<Transport> {
+  if (Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES) {
+    const sentence = `socket path of ${Buffer.byteLength(path)} bytes, limit ${MAX_SOCKET_PATH_BYTES}`;
+    return Promise.reject(Object.assign(new Error(sentence), { code: 'ENAMETOOLONG' }));
+  }
+  return new Promise((resolve, reject) => {
+    const socket = createConnection({ path, writableHighWaterMark: MAX_UNSENT_BYTES } as { path: string });
+    const onAbort = (): void => void socket.destroy(new Error('aborted'));
+    signal?.addEventListener('abort', onAbort, { once: true });
+    const settle = (): void => {
+      signal?.removeEventListener('abort', onAbort);
+      socket.removeAllListeners();
+    };
+    socket.once('error', (error) => {
+      settle();
+      // A destroyed socket may still report; nobody is interested any more.
+      socket.on('error', () => {});
+      reject(error);
+    });
+    socket.once('connect', () => {
+      settle();
+      resolve(new SocketTransport(socket));
+    });
+  });
+}
+
+class SocketTransport implements Transport {
+  readonly kind = 'socket';
+  readonly #socket: Socket;
+  #closing = false;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    // Until `start`, nothing is read; an error in between comes back as 'close' there.
+    socket.on('error', () => {});
+  }
+
+  start(handlers: TransportHandlers): void {
+    const socket = this.#socket;
+    let failure: Error | undefined;
+    if (socket.destroyed) {
+      process.nextTick(handlers.onClosed);
+      return;
+    }
+    socket.on('data', (chunk: Buffer) => {
+      if (!this.#closing) handlers.onData(chunk);
+    });
+    socket.on('drain', () => {
+      if (!this.#closing) handlers.onWritable();
+    });
+    socket.on('error', (error) => {
+      failure = error;
+    });
+    // A daemon that ends its half never answers again.
+    socket.on('end', () => socket.destroy());
+    socket.on('close', () => {
+      if (!this.#closing) handlers.onClosed(failure);
+    });
+  }
+
+  write(bytes: Buffer): boolean {
+    return this.#socket.write(bytes);
+  }
+
+  close(): Promise<void> {
+    this.#closing = true;
+    if (this.#socket.closed) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#socket.once('close', () => resolve());
+      this.#socket.destroy();
+    });
+  }
+}
