@@ -5,37 +5,56 @@
 
 /** What a chardev tells its session. Calls arrive one at a time, never from inside a call of the session. */
 export interface ChardevEvents {
-  /** The first client came (true) or the last one went (false). */
+  /** The writing client came (true) or went (false). Viewers do not count. */
   onClient(connected: boolean): void;
-  /** Bytes of the writing client. The session takes all of them; it answers with pauseInput when it has enough. */
+  /**
+   * Bytes of the writing client; the session takes all of them and answers with pauseInput when it has enough. They
+   * belong to the session from now on: the chardev does not touch them again.
+   */
   onInput(bytes: Uint8Array): void;
   /** After `write` said it took less than all: there is room again. */
   onWritable(): void;
+  /**
+   * Bytes that `write` had taken, but the client went away before it got them. They come before everything that was not
+   * yet offered.
+   */
+  onReturned(bytes: Uint8Array): void;
   /** The chardev cannot go on (its listening socket broke). The session goes on draining the guest into its spool. */
   onFailure(error: Error): void;
+}
+
+export interface CloseOptions {
+  /** Bytes of the guest that the connected client should still get; what it does not take comes back. */
+  readonly tail?: Uint8Array;
+  /** How long a slow client is waited for. Default 0: what does not go out at once comes back. */
+  readonly lingerMs?: number;
 }
 
 export interface Chardev {
   /** What stands in status and logs: `socket:/run/xenchannel/dom5/agent`. */
   readonly label: string;
-  /** True while somebody is connected who receives bytes. */
+  /** True while a writing client is connected. */
   readonly connected: boolean;
+  /** True while somebody only looks on: then `show` is worth a call. */
+  readonly viewed: boolean;
   /** Starts to serve. Throws ChannelError `path-in-use`, `path-not-a-socket`, `path-too-long`, `permission-denied`. */
   open(events: ChardevEvents): Promise<void>;
   /**
-   * Offers bytes of the guest; returns how many were taken (0 when no client is connected or it is too slow). The
-   * bytes are copied or given to the kernel before the call returns: the caller may reuse its buffer.
+   * Offers bytes of the guest to the writing client; returns how many were taken (0 when there is none or it is too
+   * slow). The bytes are copied or given to the kernel before the call returns: the caller may reuse its buffer.
    */
   write(bytes: Uint8Array): number;
+  /** Fresh bytes of the guest for those who only look on. Never blocks, never fails: who is too slow misses some. */
+  show(bytes: Uint8Array): void;
   /** Back-pressure toward the client: no onInput after pauseInput returns until resumeInput. */
   pauseInput(): void;
   resumeInput(): void;
   /**
-   * Orderly end. Takes no more clients, hands over by onInput all that the client was told to be accepted (paused or
-   * not), writes out what it holds for clients as far as they take it within the chardev's bound, and removes its own
-   * socket file, and only that. Returns the bytes that could not be written out, for the handover.
+   * Orderly end. Removes its own socket file and only that, takes no more clients, hands over by onInput all that the
+   * client was told to be accepted (paused or not), writes `tail`, and disconnects everybody. Returns the bytes taken by
+   * `write` or given as `tail` that the client did not get, in order.
    */
-  close(options?: { readonly keepPath?: boolean }): Promise<Uint8Array>;
+  close(options?: CloseOptions): Promise<Uint8Array>;
   /** What a crash does: descriptors are closed, nothing is flushed, nothing is removed. For the simulation of crashes. */
   abandon(): void;
   /** Live figures for status: clients connected, bytes in and out, refused clients, ... */

@@ -1,0 +1,195 @@
+/**
+ * One accepted connection: writes that say exactly how much the kernel took, and an input that survives the client.
+ * Knows nothing of roles or of other clients.
+ */
+import { readSync, writeSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { shutdownRead } from '../sys/shutdown.js';
+
+/**
+ * What waits for room in the client's socket. Linux takes or refuses a piece of this size as a whole
+ * (linux:net/unix/af_unix.c, unix_stream_sendmsg), so we always know what the client can still read.
+ */
+export const WAITING_BYTES = 4096;
+/** What a departed client may leave behind unread; a Linux socket holds 208 KiB unless root has raised the limit. */
+export const MAX_SALVAGE_BYTES = 1024 * 1024;
+const READ_BYTES = 65536;
+const NOTHING = Buffer.alloc(0);
+
+export interface ClientEvents {
+  onInput(bytes: Uint8Array): void;
+  /** The client will send no more, but may still read. */
+  onEnd(): void;
+  /** There is room again after a `write` that took less than all. */
+  onWritable(): void;
+  /** The connection is over. `unread`: what it had sent and we had not read; `unwritten`: what it never got. */
+  onGone(unread: Uint8Array[], unwritten: Uint8Array): void;
+}
+
+export class Client {
+  readonly #socket: Socket;
+  readonly #events: ClientEvents;
+  readonly #fd: number;
+  #waiting: Buffer = NOTHING;
+  #ended = false;
+  /** `ending`: known to be gone, but nobody was told yet, because that must not happen inside a call of the owner. */
+  #state: 'open' | 'ending' | 'gone' = 'open';
+  #unread: Uint8Array[] = [];
+  #unreadBytes = 0;
+  #lostBytes = 0;
+
+  constructor(socket: Socket, events: ClientEvents) {
+    this.#socket = socket;
+    this.#events = events;
+    this.#fd = descriptorOf(socket);
+    socket.on('data', (chunk: Buffer) => events.onInput(chunk));
+    socket.on('end', () => {
+      this.#ended = true;
+      events.onEnd();
+      this.probe();
+    });
+    // Also when the client closed with unread bytes of ours (ECONNRESET): what Node had read ahead is still there.
+    socket.on('error', () => this.#finish());
+    socket.on('close', () => this.#finish());
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** True when nothing more can be written now. */
+  get blocked(): boolean {
+    return this.#state !== 'open' || this.#waiting.length > 0;
+  }
+
+  /** Input of this client that had to be given up because of MAX_SALVAGE_BYTES. */
+  get lostBytes(): number {
+    return this.#lostBytes;
+  }
+
+  /**
+   * Gives bytes to the kernel; what does not fit is refused, except one small piece that waits for room and so tells us
+   * when there is some. A plain write(2), because Node's own write would end the whole connection, its unread input
+   * included, when the client has gone.
+   */
+  write(bytes: Uint8Array): number {
+    if (this.blocked) return 0;
+    let taken = 0;
+    while (taken < bytes.length) {
+      const count = this.#tryWrite(bytes, taken);
+      if (count === undefined) return taken;
+      if (count === 0) break;
+      taken += count;
+    }
+    if (taken < bytes.length) taken += this.#wait(bytes.subarray(taken, taken + WAITING_BYTES));
+    return taken;
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  /** Finds out whether the client has gone altogether, which an end of its input does not tell. */
+  probe(): void {
+    if (!this.blocked) this.#tryWrite(NOTHING, 0);
+  }
+
+  /** Ends the connection. With `drain` the client can send no more and everything it sent comes back in `onGone`. */
+  close({ drain }: { readonly drain: boolean }): void {
+    if (this.#state === 'gone') return;
+    if (drain) {
+      shutdownRead(this.#fd);
+      this.#salvage();
+    }
+    this.#finish();
+  }
+
+  /** As `close`, without a word to anybody. */
+  abandon(): void {
+    this.#state = 'gone';
+    this.#socket.destroy();
+  }
+
+  /** Bytes written; 0 when there is no room; undefined when the client has gone, which is dealt with. */
+  #tryWrite(bytes: Uint8Array, from: number): number | undefined {
+    try {
+      return writeSync(this.#fd, bytes, from, bytes.length - from);
+    } catch (error) {
+      if (isBusy(error)) return 0;
+      this.#salvage();
+      this.#state = 'ending';
+      queueMicrotask(() => this.#finish());
+      return undefined;
+    }
+  }
+
+  #wait(bytes: Uint8Array): number {
+    const piece = Buffer.from(bytes);
+    this.#waiting = piece;
+    this.#socket.write(piece, (error) => {
+      if (error) {
+        // The descriptor is still open here; right after this call it is not.
+        this.#salvage();
+        this.#finish();
+        return;
+      }
+      this.#waiting = NOTHING;
+      if (this.#state === 'open') this.#events.onWritable();
+    });
+    return piece.length;
+  }
+
+  /** Takes what the client had sent before it went: first what Node has read ahead, then what the kernel holds. */
+  #salvage(): void {
+    if (this.#socket.destroyed || this.#state !== 'open') return;
+    this.#readAhead();
+    const buffer = Buffer.allocUnsafe(READ_BYTES);
+    try {
+      for (;;) {
+        const count = readSync(this.#fd, buffer, 0, READ_BYTES, null);
+        if (count === 0) return;
+        this.#keep(Buffer.from(buffer.subarray(0, count)));
+      }
+    } catch {
+      // EAGAIN: that was all. ECONNRESET comes after the last byte.
+    }
+  }
+
+  #readAhead(): void {
+    this.#socket.removeAllListeners('data');
+    this.#socket.pause();
+    for (let chunk = this.#socket.read() as Buffer | null; chunk !== null; chunk = this.#socket.read())
+      this.#keep(chunk);
+  }
+
+  #keep(chunk: Buffer): void {
+    if (this.#unreadBytes + chunk.length > MAX_SALVAGE_BYTES) {
+      this.#lostBytes += chunk.length;
+      return;
+    }
+    this.#unread.push(chunk);
+    this.#unreadBytes += chunk.length;
+  }
+
+  #finish(): void {
+    if (this.#state === 'gone') return;
+    this.#readAhead();
+    this.#state = 'gone';
+    this.#socket.destroy();
+    this.#events.onGone(this.#unread, this.#waiting);
+  }
+}
+
+/** Node has no public name for it, but every libuv stream handle on Unix has carried `fd` since its first version. */
+function descriptorOf(socket: Socket): number {
+  const handle = (socket as unknown as { _handle?: { fd?: number } })._handle;
+  return handle?.fd ?? -1;
+}
+
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'EAGAIN' || error.code === 'EINTR');
+}

@@ -1,0 +1,242 @@
+/**
+ * A chardev behind a listening Unix socket: one client writes and reads, others may look on, none can hold up the
+ * guest. Knows nothing of rings.
+ */
+import { createServer, type Server, type Socket } from 'node:net';
+import type { Clock, Timer } from '../base/clock.js';
+import { type Logger, silentLogger } from '../base/log.js';
+import { type BindOptions, type BoundPath, listenAt } from './bind.js';
+import type { Chardev, ChardevEvents, CloseOptions } from './chardev.js';
+import { Client } from './client.js';
+import { MAX_VIEWERS, Viewers } from './viewers.js';
+
+export interface SocketChardevOptions extends BindOptions {
+  readonly clock: Clock;
+  readonly log?: Logger;
+}
+
+/** Input of clients that have gone, waiting for room toward the guest. */
+export const MAX_BACKLOG_BYTES = 1024 * 1024;
+/** Connections the kernel keeps for us while we are busy. */
+const LISTEN_BACKLOG = 16;
+/** How soon a client is missed that went away without a word while we were not reading from it. */
+const PROBE_INTERVAL_MS = 1000;
+const NOTHING = Buffer.alloc(0);
+
+export class SocketChardev implements Chardev {
+  readonly label: string;
+  readonly #options: SocketChardevOptions;
+  readonly #log: Logger;
+  readonly #server: Server;
+  readonly #viewers: Viewers;
+  #events: ChardevEvents | undefined;
+  #bound: BoundPath | undefined;
+  #writer: Client | undefined;
+  #state: 'open' | 'closing' | 'abandoned' = 'open';
+  #paused = false;
+  #backlog: Uint8Array[] = [];
+  #backlogBytes = 0;
+  #unwritten: Uint8Array = NOTHING;
+  #probeTimer: Timer | undefined;
+  /** Called when the writer takes bytes again or has gone: what an orderly close waits for. */
+  #onProgress: (() => void) | undefined;
+  #figures = { bytesToClient: 0, bytesFromClient: 0, clients: 0, refusedClients: 0, inputDroppedBytes: 0 };
+
+  constructor(options: SocketChardevOptions) {
+    this.#options = options;
+    this.#log = (options.log ?? silentLogger).with({ path: options.path });
+    this.label = `socket:${options.path}`;
+    this.#viewers = new Viewers(this.#log);
+    this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => this.#accept(socket));
+  }
+
+  get connected(): boolean {
+    return this.#writer !== undefined;
+  }
+
+  get viewed(): boolean {
+    return this.#viewers.count > 0;
+  }
+
+  async open(events: ChardevEvents): Promise<void> {
+    this.#events = events;
+    const bound = await listenAt(this.#server, { backlog: LISTEN_BACKLOG, ...this.#options });
+    if (this.#state === 'closing') bound.remove();
+    if (this.#state !== 'open') {
+      this.#server.close();
+      return;
+    }
+    this.#bound = bound;
+    this.#server.on('error', (error) => events.onFailure(error));
+  }
+
+  write(bytes: Uint8Array): number {
+    if (this.#writer === undefined) return 0;
+    const taken = this.#writer.write(bytes);
+    this.#figures.bytesToClient += taken;
+    return taken;
+  }
+
+  show(bytes: Uint8Array): void {
+    this.#viewers.show(bytes);
+  }
+
+  pauseInput(): void {
+    this.#paused = true;
+    this.#writer?.pause();
+    this.#armProbe();
+  }
+
+  resumeInput(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    queueMicrotask(() => this.#deliver());
+  }
+
+  async close({ tail = NOTHING, lingerMs = 0 }: CloseOptions = {}): Promise<Uint8Array> {
+    if (this.#state !== 'open') return NOTHING;
+    this.#state = 'closing';
+    this.#bound?.remove();
+    const closed = new Promise<void>((settle) => this.#server.close(() => settle()));
+    const rest = tail.length === 0 ? tail : tail.subarray(await this.#writeTail(tail, lingerMs));
+    this.#writer?.close({ drain: true });
+    this.#viewers.close();
+    this.#probeTimer?.cancel();
+    this.#paused = false;
+    this.#deliver();
+    await closed;
+    return Buffer.concat([this.#unwritten, rest]);
+  }
+
+  abandon(): void {
+    this.#state = 'abandoned';
+    this.#server.close();
+    this.#writer?.abandon();
+    this.#viewers.abandon();
+    this.#probeTimer?.cancel();
+    this.#onProgress?.();
+  }
+
+  figures(): Readonly<Record<string, number | string | boolean>> {
+    return {
+      connected: this.connected,
+      ...this.#figures,
+      inputBacklogBytes: this.#backlogBytes,
+      ...this.#viewers.figures(),
+    };
+  }
+
+  #accept(socket: Socket): void {
+    if (this.#state !== 'open') {
+      socket.destroy();
+      return;
+    }
+    // A writer that has left silently makes room first.
+    this.#writer?.probe();
+    queueMicrotask(() => this.#assignRole(socket));
+  }
+
+  #assignRole(socket: Socket): void {
+    if (this.#state !== 'open') socket.destroy();
+    else if (this.#writer === undefined) this.#admitWriter(socket);
+    else if (this.#viewers.count < MAX_VIEWERS) this.#viewers.admit(socket, () => this.#armProbe());
+    else {
+      this.#figures.refusedClients++;
+      this.#log.log('warn', `client refused: one writes and ${MAX_VIEWERS} look on already`);
+      socket.destroy();
+    }
+  }
+
+  #admitWriter(socket: Socket): void {
+    this.#figures.clients++;
+    const client = new Client(socket, {
+      onInput: (bytes) => this.#input(bytes),
+      onEnd: () => this.#armProbe(),
+      onWritable: () => {
+        this.#onProgress?.();
+        if (this.#state === 'open') this.#events?.onWritable();
+      },
+      onGone: (unread, unwritten) => this.#writerGone(client, unread, unwritten),
+    });
+    this.#writer = client;
+    // What its predecessor left behind goes first.
+    if (!this.#paused && this.#backlog.length === 0) client.resume();
+    this.#events?.onClient(true);
+  }
+
+  #writerGone(client: Client, unread: Uint8Array[], unwritten: Uint8Array): void {
+    this.#writer = undefined;
+    this.#figures.inputDroppedBytes += client.lostBytes;
+    this.#figures.bytesToClient -= unwritten.length;
+    for (const bytes of unread) this.#input(bytes);
+    this.#onProgress?.();
+    if (this.#state === 'open') {
+      if (unwritten.length > 0) this.#events?.onReturned(unwritten);
+    } else this.#unwritten = unwritten;
+    this.#events?.onClient(false);
+  }
+
+  /** In order, and no faster than the session wants it. */
+  #input(bytes: Uint8Array): void {
+    this.#figures.bytesFromClient += bytes.length;
+    if (!this.#paused && this.#backlog.length === 0) {
+      this.#events?.onInput(bytes);
+      return;
+    }
+    if (this.#backlogBytes + bytes.length > MAX_BACKLOG_BYTES) {
+      this.#figures.inputDroppedBytes += bytes.length;
+      return;
+    }
+    this.#backlog.push(bytes);
+    this.#backlogBytes += bytes.length;
+  }
+
+  #deliver(): void {
+    if (this.#state === 'abandoned') return;
+    while (!this.#paused || this.#state === 'closing') {
+      const bytes = this.#backlog.shift();
+      if (bytes === undefined) {
+        this.#writer?.resume();
+        return;
+      }
+      this.#backlogBytes -= bytes.length;
+      this.#events?.onInput(bytes);
+    }
+  }
+
+  /** Gives the writer what it takes within the time; returns how much that was. */
+  async #writeTail(tail: Uint8Array, lingerMs: number): Promise<number> {
+    let expired = lingerMs === 0;
+    const timer = expired
+      ? undefined
+      : this.#options.clock.after(lingerMs, () => {
+          expired = true;
+          this.#onProgress?.();
+        });
+    let written = 0;
+    while (this.#writer !== undefined && this.#state === 'closing') {
+      const taken = this.write(tail.subarray(written));
+      written += taken;
+      if (written === tail.length && !this.#writer.blocked) break;
+      if (expired) break;
+      await new Promise<void>((settle) => {
+        this.#onProgress = settle;
+      });
+    }
+    this.#onProgress = undefined;
+    timer?.cancel();
+    return written;
+  }
+
+  /** While we do not read from a client, nothing tells us that it has gone: ask now and then. */
+  #armProbe(): void {
+    if (this.#probeTimer !== undefined || this.#state !== 'open') return;
+    this.#probeTimer = this.#options.clock.after(PROBE_INTERVAL_MS, () => {
+      this.#probeTimer = undefined;
+      this.#writer?.probe();
+      this.#viewers.probe();
+      const silent = this.#writer !== undefined && (this.#writer.ended || this.#paused);
+      if (silent || this.#viewers.someEnded) this.#armProbe();
+    });
+  }
+}
