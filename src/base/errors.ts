@@ -39,6 +39,10 @@ export const ERRORS = {
     manual: 'More than one running domain has this name; use its id or uuid.',
   },
   'channel-not-found': { exit: EXIT.notFound, manual: 'The domain has no channel of this name.' },
+  'channel-ambiguous': {
+    exit: EXIT.conflict,
+    manual: 'The domain has several channels of this name; say which with --device-id.',
+  },
   'name-in-use': { exit: EXIT.conflict, manual: 'The domain already has a channel of this name.' },
   'device-id-in-use': { exit: EXIT.conflict, manual: 'The domain already has a console with this device id.' },
   'device-ids-exhausted': { exit: EXIT.conflict, manual: 'All device ids a Linux guest can serve (1 to 7) are taken.' },
@@ -47,6 +51,7 @@ export const ERRORS = {
     exit: EXIT.conflict,
     manual: 'Something that is not a socket stands at the path; it is left alone.',
   },
+  'account-unknown': { exit: EXIT.usage, manual: 'The user or group that should own the socket does not exist.' },
   'not-ours': { exit: EXIT.conflict, manual: 'The console was made by another toolstack; it is shown, not changed.' },
   'store-conflict': {
     exit: EXIT.conflict,

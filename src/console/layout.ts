@@ -5,6 +5,8 @@
  */
 import type { Permissions } from '../../xenstore/index.js';
 import type { ChannelName } from './name.js';
+import { type ChannelSpec, DEFAULT_LIMIT_BYTES } from './spec.js';
+import { XENBUS } from './xenbus-state.js';
 
 export interface ChannelAddress {
   readonly domid: number;
@@ -37,6 +39,14 @@ export const KEY = {
   mode: 'xenchannel-mode',
   owner: 'xenchannel-owner',
   group: 'xenchannel-group',
+  /** `limit` itself stands in the frontend, where libxl puts it, but is never read from there. */
+  limit: 'xenchannel-limit',
+  /** `qemu` where we had the domain's QEMU serve the channel; tells our channel from one of libxl. */
+  backend: 'xenchannel-backend',
+  /** `drop-newest` where the admin wants the oldest bytes kept when the spool is full; default `drop-oldest`. */
+  overflow: 'xenchannel-overflow',
+  /** `1` where the host may speak before the guest has (design D15 switched off). */
+  speakFirst: 'xenchannel-speak-first',
 } as const;
 
 /** What the backend puts into the ring to answer a nonce: `XCID <nonce>\n` (design D3). */
@@ -71,4 +81,74 @@ export function permissionSets({
 /** The default place of a channel's host socket or PTY link below the run directory. */
 export function defaultPath(runDirectory: string, domid: number, name: ChannelName): string {
   return `${runDirectory}/dom${domid}/${name}`;
+}
+
+/**
+ * All nodes of a new channel, in libxl's order: the toolstack's two paths, the frontend, the backend, and the copy of
+ * the backend's keys for the toolstack. They belong into one transaction: a guest that sees the frontend before its
+ * permissions are right fails to probe, and never tries again (seen on Xen 4.17 with Linux 6.1).
+ */
+export function channelWrites(address: ChannelAddress, spec: ChannelSpec, resolvedPath: string): NodeWrite[] {
+  const { guest, readOnly, private: toolstack } = permissionSets(address);
+  const frontend = frontendPath(address.domid, address.deviceId);
+  const backend = backendPath(address);
+  const libxl = libxlPath(address.domid, address.deviceId);
+  const backendEntries = backendKeys(address, spec, resolvedPath);
+  return [
+    { path: libxl, value: '', permissions: toolstack },
+    ...below(libxl, toolstack, [
+      ['frontend', frontend],
+      ['backend', backend],
+    ]),
+    { path: frontend, value: '', permissions: guest },
+    ...below(frontend, guest, [
+      ['backend', backend],
+      ['backend-id', String(address.backendDomid)],
+      ['state', String(XENBUS.initialising)],
+      ['protocol', PROTOCOL],
+    ]),
+    ...below(frontend, readOnly, [
+      ['name', spec.name],
+      ['limit', String(spec.limitBytes)],
+      ['type', spec.backend === 'native' ? NATIVE_TYPE : QEMU_TYPE],
+      ['output', outputOf(spec, address.deviceId)],
+      ['tty', ''],
+    ]),
+    { path: backend, value: '', permissions: readOnly },
+    ...below(backend, readOnly, [['frontend', frontend], ...backendEntries]),
+    ...below(libxl, toolstack, backendEntries),
+  ];
+}
+
+/** What the backend connects, in the words of the frontend's `output` key. */
+export function outputOf(spec: Pick<ChannelSpec, 'connection'>, deviceId: number): string {
+  return spec.connection === 'pty' ? 'pty' : `chardev:libxl-channel${deviceId}`;
+}
+
+type Entry = readonly [key: string, value: string];
+
+const PROTOCOL = 'vt100';
+
+function backendKeys({ domid }: ChannelAddress, spec: ChannelSpec, resolvedPath: string): Entry[] {
+  // InitWait at once keeps every QEMU away, which only takes backends in Initialising (design D22).
+  const state = spec.backend === 'native' ? XENBUS['init-wait'] : XENBUS.initialising;
+  const entries: Entry[] = [
+    ['frontend-id', String(domid)],
+    ['online', '1'],
+    ['state', String(state)],
+    ['protocol', PROTOCOL],
+    ['name', spec.name],
+    ['connection', spec.connection],
+  ];
+  if (spec.connection === 'socket' || spec.path !== undefined) entries.push(['path', resolvedPath]);
+  if (spec.mode !== undefined) entries.push([KEY.mode, spec.mode.toString(8).padStart(4, '0')]);
+  if (spec.owner !== undefined) entries.push([KEY.owner, spec.owner]);
+  if (spec.group !== undefined) entries.push([KEY.group, spec.group]);
+  if (spec.limitBytes !== DEFAULT_LIMIT_BYTES) entries.push([KEY.limit, String(spec.limitBytes)]);
+  if (spec.backend !== 'native') entries.push([KEY.backend, spec.backend]);
+  return entries;
+}
+
+function below(directory: string, permissions: Permissions, entries: readonly Entry[]): NodeWrite[] {
+  return entries.map(([key, value]) => ({ path: `${directory}/${key}`, value, permissions }));
 }

@@ -36,8 +36,10 @@ export function parseChannelName(name: string | Uint8Array): ChannelName {
   return text as ChannelName;
 }
 
-/** A hostile string for a message or a log line: quoted, escaped, at most `limit` characters. */
+/** A hostile string for a message or a log line: quoted, plain ASCII, cut after `limit` characters. */
 export function printable(text: string, limit = 40): string {
-  const quoted = JSON.stringify(text.slice(0, limit));
+  // JSON leaves DEL, C1 controls (0x9b begins a terminal's escape sequence) and bidirectional marks as they are.
+  const escaped = (unit: string): string => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  const quoted = JSON.stringify(text.slice(0, limit)).replace(/[\u007f-\uffff]/g, escaped);
   return text.length > limit ? `${quoted}...` : quoted;
 }

@@ -2,7 +2,8 @@
  * What an admin asks for: one channel. Checked once at the edge; everything behind it may rely on it.
  */
 import { ChannelError } from '../base/errors.js';
-import type { ChannelName } from './name.js';
+import { checkDeviceId } from './device-id.js';
+import { type ChannelName, parseChannelName, printable } from './name.js';
 
 export type Connection = 'socket' | 'pty';
 /** `native`: our daemon serves the ring. `qemu`: the QEMU of the domain does. */
@@ -26,6 +27,10 @@ export interface ChannelSpec {
 
 /** libxl's own value for a console (xen:tools/libs/light/libxl_console.c, LIBXL_XENCONSOLE_LIMIT). */
 export const DEFAULT_LIMIT_BYTES = 1024 * 1024;
+/** A client that was away for long should not cost dom0 more than this. */
+export const MAX_LIMIT_BYTES = 1024 * 1024 * 1024;
+/** One page: below it the bound would cut single bursts of a guest. */
+export const MIN_LIMIT_BYTES = 4096;
 /** sun_path has 108 bytes, one of them for the final NUL. */
 export const MAX_SOCKET_PATH_BYTES = 107;
 
@@ -52,4 +57,78 @@ export function checkSocketPath(path: string): void {
         : undefined;
   if (why !== undefined)
     throw new ChannelError('path-illegal', `socket path '${path}' cannot be used: ${why}`, { path });
+}
+
+/** A spec as people and programs give it; what is left out takes the default. */
+export interface ChannelSpecInput {
+  readonly name: string;
+  readonly connection?: string | undefined;
+  readonly path?: string | undefined;
+  readonly deviceId?: number | undefined;
+  readonly backend?: string | undefined;
+  readonly mode?: number | undefined;
+  readonly owner?: string | undefined;
+  readonly group?: string | undefined;
+  readonly limitBytes?: number | undefined;
+}
+
+/**
+ * Checks everything that can be checked without looking at a host. Throws `name-illegal`, `path-too-long`,
+ * `path-illegal`, `device-id-out-of-range`, `usage-invalid`.
+ */
+export function parseChannelSpec(input: ChannelSpecInput): ChannelSpec {
+  const { deviceId, path, mode, owner, group, limitBytes = DEFAULT_LIMIT_BYTES } = input;
+  const connection = oneOf('connection', input.connection ?? 'socket', ['socket', 'pty'] as const);
+  const backend = oneOf('backend', input.backend ?? 'native', ['native', 'qemu'] as const);
+  const name = parseChannelName(input.name);
+  if (path !== undefined) checkSocketPath(path);
+  if (deviceId !== undefined) checkDeviceId(deviceId);
+  checkRange('mode', mode, 0, 0o777, (value) => `0${value.toString(8)}`);
+  checkRange('limit', limitBytes, MIN_LIMIT_BYTES, MAX_LIMIT_BYTES, String);
+  checkAccount('owner', owner);
+  checkAccount('group', group);
+  return {
+    name,
+    connection,
+    backend,
+    limitBytes,
+    ...(path === undefined ? {} : { path }),
+    ...(deviceId === undefined ? {} : { deviceId }),
+    ...(mode === undefined ? {} : { mode }),
+    ...(owner === undefined ? {} : { owner }),
+    ...(group === undefined ? {} : { group }),
+  };
+}
+
+function oneOf<T extends string>(what: string, text: string, choices: readonly T[]): T {
+  const found = choices.find((choice) => choice === text);
+  if (found === undefined) {
+    throw new ChannelError('usage-invalid', `${what} ${printable(text)} is not known: use ${choices.join(' or ')}`, {
+      [what]: text.slice(0, 40),
+    });
+  }
+  return found;
+}
+
+function checkRange(
+  what: string,
+  value: number | undefined,
+  min: number,
+  max: number,
+  format: (value: number) => string,
+): void {
+  if (value === undefined || (Number.isInteger(value) && value >= min && value <= max)) return;
+  throw new ChannelError('usage-invalid', `${what} ${format(value)} is outside ${format(min)} to ${format(max)}`, {
+    [what]: value,
+    min,
+    max,
+  });
+}
+
+/** A user or group name or number as useradd(8) allows them: it goes into xenstore and from there to chown. */
+function checkAccount(what: string, account: string | undefined): void {
+  if (account === undefined || /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?$/.test(account)) return;
+  throw new ChannelError('usage-invalid', `${what} ${printable(account)} is no user or group name`, {
+    [what]: account.slice(0, 40),
+  });
 }
