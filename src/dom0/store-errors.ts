@@ -1,0 +1,30 @@
+/** Turns what the xenstore library throws into our codes, so that callers of dom0 commands see one kind of error. */
+import { isXenstoreError, type XenstoreErrorCode } from '../../xenstore/index.js';
+import { ChannelError, type ErrorCode } from '../base/errors.js';
+
+const CODES: Partial<Record<XenstoreErrorCode, ErrorCode>> = {
+  EACCES: 'permission-denied',
+  EPERM: 'permission-denied',
+  unreachable: 'store-unreachable',
+  disconnected: 'store-unreachable',
+  conflict: 'store-conflict',
+  timeout: 'wait-timeout',
+  closed: 'interrupted',
+};
+
+/** A ChannelError stays as it is; anything unknown is `internal-bug`, with the cause kept. */
+export function toChannelError(error: unknown): ChannelError {
+  if (error instanceof ChannelError) return error;
+  if (isXenstoreError(error)) {
+    const code = CODES[error.code];
+    if (code !== undefined) return new ChannelError(code, error.message, { store: error.code }, { cause: error });
+    return new ChannelError(
+      'internal-bug',
+      `xenstore answered ${error.code}: ${error.message}`,
+      { store: error.code },
+      { cause: error },
+    );
+  }
+  const text = error instanceof Error ? error.message : String(error);
+  return new ChannelError('internal-bug', `unexpected error: ${text}`, {}, { cause: error });
+}
