@@ -23,6 +23,9 @@ export const OFFSET = {
 /** Index of each u32 in a view of the page as words. */
 export const WORD = { inCons: 768, inProd: 769, outCons: 770, outProd: 771 } as const;
 
+/** Values of the connection byte (Xen 4.21 and newer; older guests leave it 0 and never look). */
+export const CONNECTION = { connected: 0, disconnected: 1 } as const;
+
 export interface RingPage {
   readonly bytes: Uint8Array;
   readonly words: Int32Array;
@@ -31,6 +34,12 @@ export interface RingPage {
 /** Bytes between two free-running counters; the subtraction must wrap at 2^32. */
 export function indexDistance(producer: number, consumer: number): number {
   return (producer - consumer) >>> 0;
+}
+
+/** Where a backend before us stopped, by its own account. */
+export interface RingPosition {
+  readonly outConsumed: number;
+  readonly inProduced: number;
 }
 
 export class BackendRing {
@@ -60,6 +69,20 @@ export class BackendRing {
 
   get inProduced(): number {
     return this.#inProd;
+  }
+
+  isAt({ outConsumed, inProduced }: RingPosition): boolean {
+    return this.#outCons === outConsumed >>> 0 && this.#inProd === inProduced >>> 0;
+  }
+
+  /** True when the guest has taken everything that was written to it. An illegal index is no such proof. */
+  inConsumed(): boolean {
+    return Atomics.load(this.#words, WORD.inCons) >>> 0 === this.#inProd;
+  }
+
+  /** Tells a guest that knows the connection byte that somebody serves the ring; a fresh page says so by itself. */
+  announce(): void {
+    if (this.#bytes[OFFSET.connection] !== CONNECTION.connected) this.#bytes[OFFSET.connection] = CONNECTION.connected;
   }
 
   /**
