@@ -1,0 +1,69 @@
+/**
+ * The console ring from the guest's side, as Linux's hvc_xen uses it: all four indices are read from the page, nothing
+ * is remembered. Knows no tty. Source: linux:drivers/tty/hvc/hvc_xen.c (__write_console, domU_read_console).
+ */
+import { IN_BYTES, indexDistance, OFFSET, OUT_BYTES, WORD } from '../console/ring.js';
+import type { GuestPage } from '../hypervisor/guest-page.js';
+
+/** What Linux calls -EINVAL: the backend published an index that no correct backend can publish. */
+export const ILLEGAL = 'illegal-indices';
+
+export class GuestRing {
+  readonly #page: GuestPage;
+  #illegal = 0;
+
+  constructor(page: GuestPage) {
+    this.#page = page;
+  }
+
+  get illegalIndices(): number {
+    return this.#illegal;
+  }
+
+  /** Bytes the backend has not taken yet. */
+  get outUsed(): number {
+    const { words } = this.#page;
+    return indexDistance(Atomics.load(words, WORD.outProd) >>> 0, Atomics.load(words, WORD.outCons) >>> 0);
+  }
+
+  /** Copies as much of `source` from `from` on as there is room for; the caller notifies. */
+  writeOut(source: Uint8Array, from: number): number | typeof ILLEGAL {
+    const { bytes, words } = this.#page;
+    const producer = Atomics.load(words, WORD.outProd) >>> 0;
+    const used = indexDistance(producer, Atomics.load(words, WORD.outCons) >>> 0);
+    if (used > OUT_BYTES) return this.#screwed();
+    const count = Math.min(OUT_BYTES - used, source.length - from);
+    if (count === 0) return 0;
+    const start = producer & (OUT_BYTES - 1);
+    const first = Math.min(count, OUT_BYTES - start);
+    bytes.set(source.subarray(from, from + first), OFFSET.out + start);
+    if (first < count) bytes.set(source.subarray(from + first, from + count), OFFSET.out);
+    Atomics.store(words, WORD.outProd, (producer + count) | 0);
+    return count;
+  }
+
+  /** Copies what the backend has written into `target` and returns the count; the room is given back by `consumeIn`. */
+  peekIn(target: Uint8Array): number | typeof ILLEGAL {
+    const { bytes, words } = this.#page;
+    const consumer = Atomics.load(words, WORD.inCons) >>> 0;
+    const used = indexDistance(Atomics.load(words, WORD.inProd) >>> 0, consumer);
+    if (used > IN_BYTES) return this.#screwed();
+    const count = Math.min(used, target.length);
+    const start = consumer & (IN_BYTES - 1);
+    const first = Math.min(count, IN_BYTES - start);
+    target.set(bytes.subarray(OFFSET.in + start, OFFSET.in + start + first));
+    if (first < count) target.set(bytes.subarray(OFFSET.in, OFFSET.in + count - first), first);
+    return count;
+  }
+
+  /** Gives room back to the backend; the caller notifies. */
+  consumeIn(count: number): void {
+    const { words } = this.#page;
+    Atomics.store(words, WORD.inCons, ((Atomics.load(words, WORD.inCons) >>> 0) + count) | 0);
+  }
+
+  #screwed(): typeof ILLEGAL {
+    this.#illegal++;
+    return ILLEGAL;
+  }
+}
