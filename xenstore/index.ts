@@ -24,4 +24,5 @@ export {
   type Message,
   type MessageHeader,
   Op,
+  type OpNumber,
 } from './wire.js';

@@ -138,7 +138,7 @@ export class Link {
     if (wasCurrent && this.#ended === undefined) this.#startOutage(reason);
     for (const call of unanswered) {
       if (this.#mayRepeat(call, reason)) this.submit(call);
-      else call.reject(lost(call, this.#ended ?? reason));
+      else call.reject(lost(call, reason));
     }
     // The connection that is being restored is looked after by #tryAgain.
     if (wasCurrent && this.#ended === undefined) this.#options.onDisconnect?.(reason);
