@@ -1,18 +1,16 @@
 #!/bin/bash
 # Prepares the tree of the Debian guest (argument: the directory): as a stock installation would be, apart from a root
-# shell on hvc0 in place of the login prompt, which gx drives from dom0, and the product's read-only disk.
+# shell on hvc0 in place of the login prompt, which gx drives from dom0.
 set -euo pipefail
 tree=$1
 echo debian > "$tree/etc/hostname"
 printf '/dev/xvda / ext4 rw,noatime 0 0\n' > "$tree/etc/fstab"
-printf '/dev/xvdb /opt/xenchannel ext4 ro,nofail,x-systemd.device-timeout=5s 0 0\n' >> "$tree/etc/fstab"
 mkdir -p "$tree/opt/xenchannel" "$tree/etc/systemd/system/multi-user.target.wants"
 printf '#!/bin/sh\nexec node /opt/xenchannel/dist/src/cli/main.js "$@"\n' > "$tree/usr/local/bin/xenchannel"
 chmod 755 "$tree/usr/local/bin/xenchannel"
 cat > "$tree/etc/systemd/system/lab-shell.service" << 'U'
 [Unit]
 Description=Root shell on hvc0 for the lab
-After=systemd-udev-settle.service
 Conflicts=serial-getty@hvc0.service getty@hvc0.service
 [Service]
 ExecStart=/bin/sh -c 'while :; do setsid sh -c "exec sh < /dev/hvc0 > /dev/hvc0 2>&1"; sleep 0.2; done'
