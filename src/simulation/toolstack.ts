@@ -39,8 +39,6 @@ export async function prepareHost(store: Store): Promise<void> {
       [`${dom0}/domid`, '0', all],
       [`${dom0}/name`, 'Domain-0', all],
       ['/local/pool/0/name', 'Pool-0', all],
-      ['/libxl', '', all],
-      ['/vm', '', all],
     ]),
   );
 }
