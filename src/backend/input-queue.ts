@@ -1,0 +1,53 @@
+/**
+ * Bytes of the client on their way to the guest, in the pieces in which they came. Bounded by back-pressure: its owner
+ * pauses the client as soon as something stays here.
+ */
+
+export class InputQueue {
+  #pieces: Uint8Array[] = [];
+  /** Bytes of the first piece that are gone already. */
+  #from = 0;
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  push(bytes: Uint8Array): void {
+    if (bytes.length === 0) return;
+    this.#pieces.push(bytes);
+    this.#size += bytes.length;
+  }
+
+  /** Puts older bytes before what is there. */
+  unshift(bytes: Uint8Array): void {
+    const newer = this.takeAll();
+    this.push(bytes);
+    this.push(newer);
+  }
+
+  /** Offers bytes to `take` until it takes less than all; returns how many it took. */
+  drainTo(take: (bytes: Uint8Array, from: number) => number): number {
+    let taken = 0;
+    for (let piece = this.#pieces[0]; piece !== undefined; piece = this.#pieces[0]) {
+      const count = take(piece, this.#from);
+      taken += count;
+      this.#size -= count;
+      this.#from += count;
+      if (this.#from < piece.length) break;
+      this.#pieces.shift();
+      this.#from = 0;
+    }
+    return taken;
+  }
+
+  /** Everything, as a copy; the queue is empty afterwards. */
+  takeAll(): Buffer {
+    const [first, ...others] = this.#pieces;
+    const all = first === undefined ? Buffer.alloc(0) : Buffer.concat([first.subarray(this.#from), ...others]);
+    this.#pieces = [];
+    this.#from = 0;
+    this.#size = 0;
+    return all;
+  }
+}

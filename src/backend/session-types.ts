@@ -1,0 +1,55 @@
+/**
+ * What goes into a channel's session and what comes out of it. Types and promises only.
+ */
+import type { Chardev } from '../chardev/chardev.js';
+import type { Spool } from '../chardev/spool.js';
+import { OUT_BYTES } from '../console/ring.js';
+
+/**
+ * What a daemon that dies without a word (SIGKILL, power) can cost one channel. The order at the ring is: first to the
+ * kernel's socket buffer or into the spool, then `out_cons`. So what is lost is what only this process had: the spool,
+ * the piece a slow client's socket had no room for, and client bytes not yet in the ring. What is repeated is the one
+ * piece that was handed on and not yet published. An orderly stop loses and repeats nothing (handover.ts).
+ */
+export const CRASH_BOUND = {
+  /** To the spool's limit. */
+  lostFromGuestBytesBesidesSpool: 4096,
+  repeatedFromGuestBytes: OUT_BYTES,
+  /** One read of 64 KiB under way to the ring and one read ahead, besides what the client's socket buffer holds. */
+  lostFromClientBytes: 2 * 65536,
+} as const;
+
+export interface SessionHooks {
+  /** The writing client came or went. */
+  onClient(connected: boolean): void;
+  /** The guest published an index that no correct guest can publish; told once for each ring. */
+  onIllegalIndex(): void;
+  onChardevFailure(error: Error): void;
+  /** Runs `turn` when others had their turn. */
+  defer(turn: () => void): void;
+  /** Runs `resume` after a pause, because the guest rings without need. */
+  slowDown(resume: () => void): void;
+}
+
+export interface SessionOptions {
+  readonly chardev: Chardev;
+  readonly spool: Spool;
+  /** Room for one full `out` ring; shared by all sessions, because none keeps it over a call. */
+  readonly piece: Uint8Array;
+  readonly hooks: SessionHooks;
+  /** True: the host may speak before the guest has (design D15 switched off). */
+  readonly speakFirst: boolean;
+}
+
+/** What an orderly restart must carry over. */
+export interface SessionState {
+  readonly fromGuestBytes: number;
+  readonly toGuestBytes: number;
+  readonly deliveredBytes: number;
+  readonly droppedBytes: number;
+  readonly spoken: boolean;
+  readonly output: Uint8Array;
+  readonly input: Uint8Array;
+  /** An identification that was asked for and not answered. */
+  readonly nonce?: string;
+}

@@ -1,0 +1,295 @@
+/**
+ * One served channel: moves bytes between the ring and the host end, always draining the guest, never trusting it. Does
+ * no I/O of its own and knows neither xenstore nor time: its owner hands it a mapped ring and is called back.
+ */
+import type { Chardev, ChardevEvents, CloseOptions } from '../chardev/chardev.js';
+import type { Spool } from '../chardev/spool.js';
+import { IDENTIFY_ANSWER_PREFIX } from '../console/layout.js';
+import { type BackendRing, OUT_BYTES } from '../console/ring.js';
+import { type Doorbell, PacedDoorbell } from './doorbell.js';
+import { InputQueue } from './input-queue.js';
+import type { SessionHooks, SessionOptions, SessionState } from './session-types.js';
+
+/** Ring turns in one go: 128 KiB from the guest, then others get theirs. */
+const MAX_TURNS = 64;
+export class ChannelSession implements ChardevEvents {
+  readonly #chardev: Chardev;
+  readonly #spool: Spool;
+  readonly #piece: Uint8Array;
+  readonly #hooks: SessionHooks;
+  readonly #input = new InputQueue();
+  #speakFirst: boolean;
+  #ring: BackendRing | undefined;
+  #doorbell: PacedDoorbell | undefined;
+  #pumping = false;
+  #again = false;
+  #deferred = false;
+  #illegalTold = false;
+  #spoken = false;
+  #guestOpen: boolean | undefined;
+  #nonce: string | undefined;
+  /** An answer stands in the ring: client bytes must not follow before it is read. */
+  #answering = false;
+  #closed = false;
+  #figures = { fromGuestBytes: 0, toGuestBytes: 0, deliveredBytes: 0, events: 0, idleEvents: 0, identifyAnswers: 0 };
+  #illegalIndices = 0;
+
+  constructor({ chardev, spool, piece, hooks, speakFirst }: SessionOptions) {
+    this.#chardev = chardev;
+    this.#spool = spool;
+    this.#piece = piece;
+    this.#hooks = hooks;
+    this.#speakFirst = speakFirst;
+  }
+
+  // --- the ring ------------------------------------------------------------------------------------------------------
+
+  get ring(): BackendRing | undefined {
+    return this.#ring;
+  }
+
+  /** From now on the ring is served. The caller pumps once: what is in it came before the first event. */
+  attachRing(ring: BackendRing, doorbell: Doorbell): void {
+    this.#ring = ring;
+    this.#doorbell = new PacedDoorbell(doorbell, this.#hooks.slowDown);
+    this.#illegalTold = false;
+    this.#answering = false;
+    // A fresh page begins at zero: after a daemon's crash the index still says that this guest has spoken.
+    this.#spoken = ring.outConsumed !== 0;
+    ring.announce();
+  }
+
+  /** Lets go of the ring; afterwards the page may be unmapped. `drain`: takes the guest's last words first. */
+  detachRing({ drain }: { readonly drain: boolean }): void {
+    if (drain && this.#ring !== undefined) this.#drainFully(this.#ring);
+    this.#illegalIndices += this.#ring?.illegalIndices ?? 0;
+    this.#ring = undefined;
+    this.#doorbell?.silence();
+    this.#doorbell = undefined;
+    this.#nonce = undefined;
+  }
+
+  /** The guest rang. The port stays masked until there is nothing left to do. */
+  onEvent(): void {
+    this.#figures.events++;
+    this.#doorbell?.rang();
+    this.pump();
+  }
+
+  /** Moves what can be moved, within the turn's bound. */
+  pump(): void {
+    if (this.#pumping) {
+      this.#again = true;
+      return;
+    }
+    if (this.#closed) return;
+    this.#pumping = true;
+    let turns = 0;
+    try {
+      do {
+        this.#again = false;
+        while (turns < MAX_TURNS && this.#turn()) turns++;
+      } while (this.#again && turns < MAX_TURNS);
+    } finally {
+      this.#pumping = false;
+    }
+    if (turns === MAX_TURNS) this.#defer();
+    else this.#rest(turns > 0);
+  }
+
+  // --- what the guest says beside the ring ---------------------------------------------------------------------------
+
+  /** What the guest claims about its own end; undefined where it claims nothing. */
+  setGuestOpen(open: boolean | undefined): void {
+    if (open === this.#guestOpen) return;
+    // A line that was closed is cooked and echoing again when it is next opened: silence, until the guest speaks.
+    if (open === false) this.#spoken = false;
+    this.#guestOpen = open;
+    this.pump();
+  }
+
+  allowSpeakingFirst(): void {
+    this.#speakFirst = true;
+    this.pump();
+  }
+
+  /** The guest asks on which of its lines this ring is; `nonce` is checked. A newer question replaces an older one. */
+  identify(nonce: string): void {
+    this.#nonce = nonce;
+    this.pump();
+  }
+
+  // --- the chardev ---------------------------------------------------------------------------------------------------
+
+  onClient(connected: boolean): void {
+    if (connected) this.#flush();
+    this.#hooks.onClient(connected);
+  }
+
+  onInput(bytes: Uint8Array): void {
+    this.#input.push(bytes);
+    this.pump();
+    if (this.#input.size > 0) this.#chardev.pauseInput();
+  }
+
+  onWritable(): void {
+    this.#flush();
+    this.pump();
+  }
+
+  onReturned(bytes: Uint8Array): void {
+    this.#figures.deliveredBytes -= bytes.length;
+    this.#spool.prepend(bytes);
+  }
+
+  onFailure(error: Error): void {
+    this.#hooks.onChardevFailure(error);
+  }
+
+  // --- beginning, end and figures ------------------------------------------------------------------------------------
+
+  /** Before anything else happens: what the process before this one handed over. */
+  restore(state: SessionState): void {
+    this.#figures.fromGuestBytes = state.fromGuestBytes;
+    this.#figures.toGuestBytes = state.toGuestBytes;
+    this.#figures.deliveredBytes = state.deliveredBytes;
+    this.#spool.addDropped(state.droppedBytes);
+    this.#spool.prepend(state.output);
+    this.#input.unshift(state.input);
+    this.#spoken = this.#spoken || state.spoken;
+    this.#nonce ??= state.nonce;
+  }
+
+  /** Ends the host side: gives the client the rest within `lingerMs`. Nothing is pumped any more. */
+  async close(options: Pick<CloseOptions, 'lingerMs'> = {}): Promise<void> {
+    this.#closed = true;
+    const tail = this.#spool.takeAll();
+    const unwritten = await this.#chardev.close({ ...options, tail });
+    this.#figures.deliveredBytes += tail.length - unwritten.length;
+    this.#spool.prepend(unwritten);
+  }
+
+  /** After `close`: everything that only this process knows. */
+  state(): SessionState {
+    const { fromGuestBytes, toGuestBytes, deliveredBytes } = this.#figures;
+    return {
+      fromGuestBytes,
+      toGuestBytes,
+      deliveredBytes,
+      droppedBytes: this.#spool.dropped,
+      spoken: this.#spoken,
+      output: this.#spool.takeAll(),
+      input: this.#input.takeAll(),
+      ...(this.#nonce === undefined ? {} : { nonce: this.#nonce }),
+    };
+  }
+
+  /** True while client bytes are held back because the guest has not spoken yet. */
+  get silent(): boolean {
+    return !this.#mayWrite;
+  }
+
+  figures() {
+    return {
+      ...this.#figures,
+      spoolBytes: this.#spool.size,
+      spoolLimitBytes: this.#spool.limitBytes,
+      droppedBytes: this.#spool.dropped,
+      inputBytes: this.#input.size,
+      illegalIndices: this.#illegalIndices + (this.#ring?.illegalIndices ?? 0),
+      guestOpen: this.#guestOpen,
+      silent: this.silent,
+    };
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+
+  get #mayWrite(): boolean {
+    return this.#speakFirst || this.#spoken || this.#guestOpen === true;
+  }
+
+  /** One turn of the ring; false when nothing moved, and then the guest is not disturbed. */
+  #turn(): boolean {
+    if (this.#ring === undefined) return false;
+    const drained = this.#drain(this.#ring);
+    const filled = this.#fill(this.#ring);
+    if (drained + filled === 0) return false;
+    this.#doorbell?.notify();
+    return true;
+  }
+
+  #drain(ring: BackendRing): number {
+    const count = ring.peekOut(this.#piece, 0);
+    if (count === 0) return 0;
+    this.#handOn(count === this.#piece.length ? this.#piece : this.#piece.subarray(0, count));
+    ring.publishConsumed(count);
+    return count;
+  }
+
+  /** To the client, or into the spool: in either case it is ours no more when this returns. */
+  #handOn(bytes: Uint8Array): void {
+    this.#figures.fromGuestBytes += bytes.length;
+    this.#spoken = true;
+    if (this.#chardev.viewed) this.#chardev.show(bytes);
+    const taken = this.#spool.size === 0 && this.#chardev.connected ? this.#chardev.write(bytes) : 0;
+    this.#figures.deliveredBytes += taken;
+    if (taken < bytes.length) this.#spool.append(bytes.subarray(taken));
+  }
+
+  #fill(ring: BackendRing): number {
+    if (this.#answering && !ring.inConsumed()) return 0;
+    this.#answering = false;
+    if (this.#nonce !== undefined) return this.#answer(ring, this.#nonce);
+    if (!this.#mayWrite) return 0;
+    const count = this.#input.drainTo((bytes, from) => ring.writeIn(bytes, from));
+    this.#figures.toGuestBytes += count;
+    if (count > 0 && this.#input.size === 0) this.#chardev.resumeInput();
+    return count;
+  }
+
+  /** Only into an empty ring, so that the answer stands alone (design D25). */
+  #answer(ring: BackendRing, nonce: string): number {
+    if (!ring.inConsumed()) return 0;
+    this.#nonce = undefined;
+    this.#answering = true;
+    this.#figures.identifyAnswers++;
+    return ring.writeIn(Buffer.from(`${IDENTIFY_ANSWER_PREFIX}${nonce}\n`, 'latin1'));
+  }
+
+  #flush(): void {
+    while (this.#spool.size > 0) {
+      const bytes = this.#spool.peek();
+      const taken = this.#chardev.write(bytes);
+      this.#figures.deliveredBytes += taken;
+      this.#spool.consume(taken);
+      if (taken < bytes.length) return;
+    }
+  }
+
+  /** The last words of a guest that may write at full speed meanwhile: one ring is all it can have written before. */
+  #drainFully(ring: BackendRing): void {
+    for (let taken = 0; taken < OUT_BYTES; ) {
+      const count = this.#drain(ring);
+      if (count === 0) return;
+      taken += count;
+    }
+  }
+
+  #defer(): void {
+    if (this.#deferred) return;
+    this.#deferred = true;
+    this.#hooks.defer(() => {
+      this.#deferred = false;
+      this.pump();
+    });
+  }
+
+  /** Nothing is left to do: the guest may ring again. */
+  #rest(moved: boolean): void {
+    if ((this.#ring?.illegalIndices ?? 0) > 0 && !this.#illegalTold) {
+      this.#illegalTold = true;
+      this.#hooks.onIllegalIndex();
+    }
+    if (this.#doorbell?.rest(moved) === 'idle') this.#figures.idleEvents++;
+  }
+}

@@ -1,0 +1,396 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { MAX_IDLE_EVENTS } from '../../src/backend/doorbell.js';
+import type { OverflowPolicy } from '../../src/chardev/spool.js';
+import { IN_BYTES, OUT_BYTES } from '../../src/console/ring.js';
+import { GuestRing } from '../support/guest-ring.js';
+import { SessionBench } from '../support/session-bench.js';
+
+const pattern = (length: number, seed = 1): Buffer =>
+  Buffer.from(Array.from({ length }, (_, i) => (i * 31 + seed * 17 + (i >> 8)) & 255));
+
+const NONCE = '0123456789abcdef';
+const turn = (): Promise<void> => new Promise((settle) => setImmediate(settle));
+
+describe('what the guest writes', () => {
+  it('reaches the client and frees the ring', () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.connect();
+    bench.speak('hello');
+    expect(bench.chardev.received.toString()).toBe('hello');
+    expect(bench.guest.outSpace).toBe(OUT_BYTES);
+    expect(bench.notifications).toBe(1);
+  });
+
+  it('is handed on before the guest gets its space back', () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.connect();
+    const spaces: number[] = [];
+    const write = bench.chardev.write.bind(bench.chardev);
+    bench.chardev.write = (bytes) => {
+      spaces.push(bench.guest.outSpace);
+      return write(bytes);
+    };
+    bench.speak(pattern(OUT_BYTES));
+    expect(spaces).toEqual([0]);
+    expect(bench.guest.outSpace).toBe(OUT_BYTES);
+  });
+
+  it('is kept for the next client while none is connected', () => {
+    const bench = new SessionBench().attach();
+    bench.speak('before ');
+    expect(bench.guest.outSpace).toBe(OUT_BYTES);
+    bench.chardev.connect();
+    bench.speak('after');
+    expect(bench.chardev.received.toString()).toBe('before after');
+  });
+
+  it('is drained even when nobody takes it, and what exceeds the spool is counted', () => {
+    const bench = new SessionBench({ spool: { limitBytes: 10_000 } }).attach();
+    const all = pattern(30_000);
+    for (let at = 0; at < all.length; ) at += bench.speak(all.subarray(at, at + OUT_BYTES));
+    expect(bench.session.figures()).toMatchObject({ fromGuestBytes: 30_000, spoolBytes: 10_000, droppedBytes: 20_000 });
+    bench.chardev.connect();
+    expect(bench.chardev.received.equals(all.subarray(20_000))).toBe(true);
+  });
+
+  it('waits for a slow client in the spool and follows in order as soon as there is room', () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.room = 1000;
+    bench.chardev.connect();
+    const all = pattern(5000);
+    for (let at = 0; at < all.length; ) at += bench.speak(all.subarray(at, at + 700));
+    expect(bench.chardev.received.length).toBe(1000);
+    bench.chardev.makeRoom(1_000_000);
+    expect(bench.chardev.received.equals(all)).toBe(true);
+  });
+
+  it('comes back from a client that has vanished and goes to the next one first', () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.connect();
+    bench.speak('one two');
+    bench.chardev.disconnect(3);
+    bench.speak(' three');
+    bench.chardev.connect();
+    expect(bench.chardev.received.toString()).toBe('one two three');
+  });
+
+  it('is shown to those who look on', () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.viewed = true;
+    bench.speak('seen');
+    expect(Buffer.concat(bench.chardev.shown).toString()).toBe('seen');
+    expect(bench.spool.size).toBe(4);
+  });
+
+  it('is moved in bulk by a guest that refills its ring when it is rung, without recursion and with others in between', () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.connect();
+    const all = pattern(1024 * 1024);
+    let at = 0;
+    bench.onNotify = () => {
+      at += bench.guest.produce(all.subarray(at, at + OUT_BYTES));
+      // A simulated guest rings from inside our own notify.
+      bench.session.pump();
+    };
+    at += bench.guest.produce(all.subarray(0, OUT_BYTES));
+    bench.session.onEvent();
+    expect(at).toBeLessThanOrEqual(65 * OUT_BYTES);
+    expect(bench.unmasks).toBe(0);
+    for (let next = bench.deferred.shift(); next !== undefined; next = bench.deferred.shift()) next();
+    expect(bench.chardev.received.equals(all)).toBe(true);
+    expect(bench.unmasks).toBe(1);
+  });
+
+  it('in the last moment is taken when the ring goes away', () => {
+    const bench = new SessionBench().attach();
+    bench.guest.produce(Buffer.from('last words'));
+    bench.session.detachRing({ drain: true });
+    expect(bench.spool.takeAll().toString()).toBe('last words');
+    bench.session.onEvent();
+  });
+});
+
+describe('what the client writes', () => {
+  it('reaches the guest', () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.connect();
+    bench.chardev.send(Buffer.from('question'));
+    expect(bench.notifications).toBe(1);
+    expect(bench.listen().toString()).toBe('question');
+  });
+
+  it('is held back by a full ring, and the client is paused until all is in', async () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.connect();
+    const all = pattern(5000);
+    bench.chardev.send(all.subarray(0, 3000));
+    bench.chardev.send(all.subarray(3000));
+    expect(bench.chardev.paused).toBe(true);
+    expect(bench.chardev.outbox).toBe(2000);
+    const heard: Buffer[] = [];
+    while (Buffer.concat(heard).length < all.length) {
+      heard.push(bench.listen(300));
+      await turn();
+    }
+    expect(Buffer.concat(heard).equals(all)).toBe(true);
+    expect(bench.chardev.paused).toBe(false);
+  });
+
+  it('is delivered to the end after the client has gone', async () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.connect();
+    const all = pattern(65536);
+    bench.chardev.send(all);
+    bench.chardev.disconnect();
+    const heard: Buffer[] = [];
+    for (let i = 0; i < 64; i++) heard.push(bench.listen());
+    expect(Buffer.concat(heard).equals(all)).toBe(true);
+  });
+
+  it('waits while there is no ring', () => {
+    const bench = new SessionBench();
+    bench.chardev.connect();
+    bench.chardev.send(Buffer.from('early'));
+    expect(bench.chardev.paused).toBe(true);
+    bench.attach();
+    expect(bench.listen().toString()).toBe('early');
+  });
+});
+
+describe('a fresh channel', () => {
+  it.each<[string, (bench: SessionBench) => void]>([
+    ['the guest speaks', (bench) => void bench.speak('login: ')],
+    ['the guest claims to have opened it', (bench) => bench.session.setGuestOpen(true)],
+    ['the admin allows it', (bench) => bench.session.allowSpeakingFirst()],
+  ])('is silent toward the guest until %s', (_when, happen) => {
+    const bench = new SessionBench({ speakFirst: false }).attach();
+    bench.chardev.connect();
+    bench.chardev.send(Buffer.from('too early'));
+    expect(bench.listen().length).toBe(0);
+    expect(bench.session.silent).toBe(true);
+    happen(bench);
+    expect(bench.session.silent).toBe(false);
+    expect(bench.listen().toString()).toBe('too early');
+  });
+
+  it('falls silent again when the guest says it has closed', () => {
+    const bench = new SessionBench({ speakFirst: false }).attach();
+    bench.chardev.connect();
+    bench.speak('hello');
+    bench.session.setGuestOpen(true);
+    bench.session.setGuestOpen(false);
+    bench.chardev.send(Buffer.from('anybody?'));
+    expect(bench.listen().length).toBe(0);
+    bench.session.setGuestOpen(true);
+    expect(bench.listen().toString()).toBe('anybody?');
+  });
+
+  it('is none when its ring has been used before this daemon came', () => {
+    const bench = new SessionBench({ speakFirst: false }).attach(new GuestRing({ out: 5, in: 0 }));
+    expect(bench.session.silent).toBe(false);
+  });
+});
+
+describe('identification', () => {
+  it('is answered into the empty ring of a channel that is silent otherwise', () => {
+    const bench = new SessionBench({ speakFirst: false }).attach();
+    bench.session.identify(NONCE);
+    expect(bench.listen().toString()).toBe(`XCID ${NONCE}\n`);
+    expect(bench.session.silent).toBe(true);
+  });
+
+  it('never mixes with the bytes of a client: they go before it or after it is read', () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.connect();
+    bench.chardev.send(Buffer.from('before'));
+    bench.session.identify(NONCE);
+    bench.chardev.send(Buffer.from('after'));
+    expect(bench.listen().toString()).toBe('before');
+    expect(bench.listen(10).toString()).toBe(`XCID ${NONCE}`.slice(0, 10));
+    expect(bench.listen().toString()).toBe(`XCID ${NONCE}\n`.slice(10));
+    expect(bench.listen().toString()).toBe('after');
+  });
+
+  it('answers the newest of several questions, once', () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.connect();
+    bench.chardev.send(Buffer.from('x'));
+    bench.session.identify('aaaaaaaaaaaaaaaa');
+    bench.session.identify(NONCE);
+    bench.listen();
+    expect(bench.listen().toString()).toBe(`XCID ${NONCE}\n`);
+    expect(bench.listen().length).toBe(0);
+    expect(bench.session.figures().identifyAnswers).toBe(1);
+  });
+});
+
+describe('a hostile guest', () => {
+  it('with impossible indices gets nothing, costs nothing and is told of once', () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.connect();
+    bench.guest.set('outProd', OUT_BYTES + 1);
+    bench.guest.set('inCons', 77);
+    for (let i = 0; i < 10; i++) bench.session.onEvent();
+    bench.chardev.send(pattern(10));
+    expect(bench.chardev.received.length).toBe(0);
+    expect(bench.notifications).toBe(0);
+    expect(bench.illegalTold).toBe(1);
+    expect(bench.session.figures().illegalIndices).toBeGreaterThanOrEqual(10);
+  });
+
+  it('that rings without moving anything is not rung back, and must wait after a while', () => {
+    const bench = new SessionBench().attach();
+    for (let i = 0; i < MAX_IDLE_EVENTS; i++) bench.session.onEvent();
+    expect(bench.unmasks).toBe(MAX_IDLE_EVENTS);
+    bench.session.onEvent();
+    expect(bench.unmasks).toBe(MAX_IDLE_EVENTS);
+    expect(bench.notifications).toBe(0);
+    bench.slowed.shift()?.();
+    expect(bench.unmasks).toBe(MAX_IDLE_EVENTS + 1);
+    bench.speak('real work');
+    expect(bench.unmasks).toBe(MAX_IDLE_EVENTS + 2);
+  });
+
+  it('whose ring is gone is not unmasked by a pause that still ran', () => {
+    const bench = new SessionBench().attach();
+    for (let i = 0; i <= MAX_IDLE_EVENTS; i++) bench.session.onEvent();
+    bench.session.detachRing({ drain: true });
+    bench.slowed.shift()?.();
+    expect(bench.unmasks).toBe(MAX_IDLE_EVENTS);
+  });
+});
+
+describe('an orderly end', () => {
+  it('carries over what neither side has, and the successor goes on without loss or repetition', async () => {
+    const first = new SessionBench().attach();
+    first.chardev.room = 100;
+    first.chardev.connect();
+    first.speak(pattern(1000));
+    first.chardev.send(pattern(3000, 2));
+    await first.session.close();
+    const state = first.session.state();
+    first.session.detachRing({ drain: false });
+
+    const second = new SessionBench();
+    second.attach(first.guest);
+    second.session.restore(state);
+    second.chardev.connect();
+    expect(Buffer.concat([first.chardev.received, second.chardev.received]).equals(pattern(1000))).toBe(true);
+    const heard: Buffer[] = [];
+    for (let i = 0; i < 4; i++) heard.push(second.listen());
+    expect(Buffer.concat(heard).equals(pattern(3000, 2))).toBe(true);
+    expect(second.session.figures()).toMatchObject({ fromGuestBytes: 1000, deliveredBytes: 1000, toGuestBytes: 3000 });
+  });
+});
+
+describe('the ledger', () => {
+  const step = fc.oneof(
+    {
+      weight: 4,
+      arbitrary: fc.record({ kind: fc.constant('speak' as const), bytes: fc.integer({ min: 1, max: 3000 }) }),
+    },
+    {
+      weight: 4,
+      arbitrary: fc.record({ kind: fc.constant('room' as const), bytes: fc.integer({ min: 1, max: 2000 }) }),
+    },
+    {
+      weight: 3,
+      arbitrary: fc.record({ kind: fc.constant('send' as const), bytes: fc.integer({ min: 1, max: 3000 }) }),
+    },
+    {
+      weight: 4,
+      arbitrary: fc.record({ kind: fc.constant('listen' as const), bytes: fc.integer({ min: 1, max: 1024 }) }),
+    },
+    fc.record({ kind: fc.constant('connect' as const), bytes: fc.constant(0) }),
+    fc.record({ kind: fc.constant('leave' as const), bytes: fc.nat(500) }),
+    fc.record({ kind: fc.constant('identify' as const), bytes: fc.constant(0) }),
+    fc.record({ kind: fc.constant('reconnect' as const), bytes: fc.constant(0) }),
+    fc.record({ kind: fc.constant('restart' as const), bytes: fc.constant(0) }),
+  );
+
+  /** Runs a schedule; produced = delivered + spooled + dropped, and accepted = heard + in flight, must hold after each step. */
+  async function run(
+    steps: readonly { kind: string; bytes: number }[],
+    options: { limitBytes: number; policy: OverflowPolicy },
+  ): Promise<void> {
+    let bench = new SessionBench({ spool: options }).attach();
+    let produced = 0;
+    let delivered = 0;
+    let accepted = 0;
+    let heard = Buffer.alloc(0);
+    let lostInOldRing = 0;
+    const sent: Buffer[] = [];
+    for (const { kind, bytes } of steps) {
+      if (kind === 'speak') produced += bench.speak(pattern(bytes, produced));
+      else if (kind === 'room') bench.chardev.makeRoom(bytes);
+      else if (kind === 'listen') heard = Buffer.concat([heard, bench.listen(bytes)]);
+      else if (kind === 'identify') bench.session.identify(NONCE);
+      else if (kind === 'send' && bench.chardev.connected) {
+        const data = pattern(bytes, accepted);
+        sent.push(data);
+        accepted += data.length;
+        bench.chardev.send(data);
+      } else if (kind === 'connect' && !bench.chardev.connected) {
+        bench.chardev.room = 1500;
+        bench.chardev.connect();
+      } else if (kind === 'leave' && bench.chardev.connected && !bench.chardev.paused) {
+        bench.chardev.disconnect(Math.min(bytes, bench.chardev.received.length));
+      } else if (kind === 'reconnect') {
+        bench.session.detachRing({ drain: true });
+        lostInOldRing += (bench.guest.get('inProd') - bench.guest.get('inCons')) >>> 0;
+        bench.attach(new GuestRing({ out: 0xfffffff0, in: 0xffffff00 }));
+      } else if (kind === 'restart') {
+        await bench.session.close();
+        delivered += bench.chardev.received.length;
+        const state = bench.session.state();
+        bench.session.detachRing({ drain: false });
+        const next = new SessionBench({ spool: options });
+        next.attach(bench.guest);
+        next.session.restore(state);
+        next.session.pump();
+        bench = next;
+      }
+      await turn();
+      const figures = bench.session.figures();
+      expect(figures.fromGuestBytes).toBe(produced);
+      expect(delivered + bench.chardev.received.length + figures.spoolBytes + figures.droppedBytes).toBe(produced);
+      expect(figures.deliveredBytes).toBe(delivered + bench.chardev.received.length);
+      expect(bench.guest.outSpace).toBe(OUT_BYTES);
+      expect(figures.toGuestBytes + figures.inputBytes + bench.chardev.outbox).toBe(accepted);
+    }
+    if (lostInOldRing > 0) return;
+    // Everything the clients sent arrives, in order, apart from the answers that were asked for.
+    for (let quiet = 0; quiet < 3; ) {
+      const more = bench.listen();
+      heard = Buffer.concat([heard, more]);
+      quiet = more.length === 0 ? quiet + 1 : 0;
+      await turn();
+    }
+    const text = heard.toString('latin1').replaceAll(`XCID ${NONCE}\n`, '');
+    expect(text).toBe(Buffer.concat(sent).toString('latin1'));
+  }
+
+  it('is balanced after any schedule of guest and clients', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(step, { maxLength: 40 }),
+        fc.record({
+          limitBytes: fc.integer({ min: 1, max: 6000 }),
+          policy: fc.constantFrom<OverflowPolicy>('drop-oldest', 'drop-newest'),
+        }),
+        run,
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  it('needs no more than one write for each piece of a ring', () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.connect();
+    for (let i = 0; i < 10; i++) bench.speak(pattern(OUT_BYTES));
+    expect(bench.chardev.writes).toBe(10);
+    expect(bench.notifications).toBe(10);
+    expect(IN_BYTES).toBe(1024);
+  });
+});

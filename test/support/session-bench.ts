@@ -1,0 +1,70 @@
+/** A session between a fake client and a guest that is an ArrayBuffer: everything a session test needs. */
+
+import { ChannelSession } from '../../src/backend/session.js';
+import { Spool, type SpoolOptions } from '../../src/chardev/spool.js';
+import { BackendRing, OUT_BYTES } from '../../src/console/ring.js';
+import { FakeChardev } from './fake-chardev.js';
+import { GuestRing } from './guest-ring.js';
+
+export class SessionBench {
+  readonly chardev = new FakeChardev();
+  readonly spool: Spool;
+  readonly session: ChannelSession;
+  guest = new GuestRing();
+  readonly clientEvents: boolean[] = [];
+  readonly deferred: (() => void)[] = [];
+  readonly slowed: (() => void)[] = [];
+  notifications = 0;
+  unmasks = 0;
+  illegalTold = 0;
+  /** What the guest does when it is rung. */
+  onNotify: () => void = () => {};
+
+  constructor({ spool = {}, speakFirst = true }: { spool?: Partial<SpoolOptions>; speakFirst?: boolean } = {}) {
+    this.spool = new Spool({ limitBytes: 1024 * 1024, ...spool });
+    this.session = new ChannelSession({
+      chardev: this.chardev,
+      spool: this.spool,
+      piece: Buffer.alloc(OUT_BYTES),
+      speakFirst,
+      hooks: {
+        onClient: (connected) => this.clientEvents.push(connected),
+        onIllegalIndex: () => this.illegalTold++,
+        onChardevFailure: (error) => {
+          throw error;
+        },
+        defer: (turn) => this.deferred.push(turn),
+        slowDown: (resume) => this.slowed.push(resume),
+      },
+    });
+    this.chardev.bind(this.session);
+  }
+
+  /** The guest's ring is mapped, as at the beginning or after a reconnect with a fresh page. */
+  attach(guest = this.guest): this {
+    this.guest = guest;
+    this.session.attachRing(new BackendRing(guest), {
+      notify: () => {
+        this.notifications++;
+        this.onNotify();
+      },
+      unmask: () => this.unmasks++,
+    });
+    this.session.pump();
+    return this;
+  }
+
+  /** The guest writes and rings; returns how much fitted. */
+  speak(bytes: Uint8Array | string): number {
+    const count = this.guest.produce(Buffer.from(bytes as string));
+    this.session.onEvent();
+    return count;
+  }
+
+  /** The guest reads and rings. */
+  listen(limit?: number): Buffer {
+    const bytes = this.guest.consume(limit);
+    if (bytes.length > 0) this.session.onEvent();
+    return bytes;
+  }
+}
