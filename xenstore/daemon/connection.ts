@@ -1,0 +1,44 @@
+/**
+ * What the daemon keeps for one client: identity, watches, transactions, messages of the current batch. Knows no socket
+ * beyond the two callbacks it was given.
+ */
+import type { Domain } from './domains.js';
+import type { Output } from './output.js';
+import type { Actor } from './permission-check.js';
+import type { Transaction } from './transactions.js';
+import type { Watch } from './watches.js';
+
+export class Connection implements Actor {
+  readonly domid: number;
+  /** Dom0's sockets: all permissions, no quotas. */
+  readonly privileged: boolean;
+  /** Undefined for dom0's sockets, which are no domain's ring (xen:tools/xenstore/xenstored_core.c, conn->domain). */
+  readonly domain: Domain | undefined;
+  /** What relative paths hang below. */
+  readonly base: string;
+  readonly send: (bytes: Buffer) => void;
+  readonly onClosedByServer: () => void;
+
+  /** By path and token. */
+  readonly watches = new Map<string, Watch>();
+  readonly transactions = new Map<number, Transaction>();
+  nextTransactionId = 0;
+  closed = false;
+
+  /** Messages of this batch; undefined when there are none. */
+  output: Output | undefined;
+  /** Event path to tokens, of this batch: an identical event is sent once. */
+  readonly pendingEvents = new Map<string, Set<string>>();
+  /** Memo of one firing: which one, and whether this connection may see it. */
+  firing = 0;
+  firingAllowed = false;
+
+  constructor(domid: number, domain: Domain | undefined, send: (bytes: Buffer) => void, onClosedByServer: () => void) {
+    this.domid = domid;
+    this.domain = domain;
+    this.privileged = domid === 0;
+    this.base = `/local/domain/${domid}/`;
+    this.send = send;
+    this.onClosedByServer = onClosedByServer;
+  }
+}

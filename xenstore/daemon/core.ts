@@ -1,0 +1,161 @@
+/**
+ * The state that all requests share, and how messages leave: collected per connection, sent once per batch. Decides
+ * nothing about nodes.
+ */
+import { MAX_PAYLOAD_BYTES, Op } from '../wire.js';
+import type { Connection } from './connection.js';
+import { DomainTable } from './domains.js';
+import { type DaemonError, LIKENESS, type Likeness, type LikenessRules } from './likeness.js';
+import { NodePermissions, PRIVATE_TO_DOM0 } from './node-permissions.js';
+import { OutputPool } from './output.js';
+import { type Path, PathCache } from './paths.js';
+import { defaultQuotas, type Quotas } from './quota.js';
+import type { Request } from './request.js';
+import { StoreNode, Tree } from './tree.js';
+import { type Watch, WatchIndex } from './watches.js';
+
+export type SpecialName = '@introduceDomain' | '@releaseDomain';
+
+export interface CoreOptions {
+  readonly like: Likeness;
+  /** Whether the hypervisor has this domain; without it, a domain exists once it is introduced or created. */
+  readonly domainExists?: ((domid: number) => boolean) | undefined;
+}
+
+/** libxenstore calls it DOMID_ANY: an entry for it means everyone (xen:xen/include/public/xen.h). */
+const DOMID_ANY = 0x7ff5;
+
+export class StoreCore {
+  readonly rules: LikenessRules;
+  readonly tree = new Tree();
+  readonly watches = new WatchIndex();
+  readonly domains: DomainTable;
+  readonly quotas: Quotas;
+  readonly paths: PathCache;
+  readonly special: Record<SpecialName, NodePermissions>;
+  readonly connections = new Set<Connection>();
+  /** Identifies one firing of watches, for the memo in each connection. */
+  firing = 0;
+  /** Events that must follow the reply of the request being handled. */
+  heldEvents: Array<{ connection: Connection; path: string; token: string }> | undefined;
+  readonly #dirty: Connection[] = [];
+  readonly #closing: Connection[] = [];
+  readonly #pool = new OutputPool();
+  #flushing = false;
+
+  constructor({ like, domainExists }: CoreOptions) {
+    this.rules = LIKENESS[like];
+    this.domains = new DomainTable(domainExists);
+    this.quotas = defaultQuotas(this.rules);
+    this.paths = new PathCache(() => this.quotas['path-max']);
+    this.special = {
+      '@introduceDomain': PRIVATE_TO_DOM0,
+      '@releaseDomain': this.rules.releaseWatchableByAll
+        ? new NodePermissions([...PRIVATE_TO_DOM0.entries, { access: 1, domid: DOMID_ANY, ignored: false }])
+        : PRIVATE_TO_DOM0,
+    };
+    this.#plantInitialTree();
+  }
+
+  /** The tree of a fresh C xenstored (xen:tools/xenstore/xenstored_core.c, setup_structure). */
+  #plantInitialTree(): void {
+    const dom0 = this.domains.ensure(0, 0);
+    const { root } = this.tree;
+    const tool = new StoreNode(root, PRIVATE_TO_DOM0);
+    const daemon = new StoreNode(tool, PRIVATE_TO_DOM0);
+    tool.attach('xenstored', daemon);
+    root.attach('tool', tool);
+    for (const node of [root, tool, daemon]) node.generation = ++this.tree.generation;
+    if (dom0 !== undefined) {
+      dom0.introduced = true;
+      dom0.nodes = 3;
+    }
+  }
+
+  /** The path that `text` means to `connection`, or undefined if it is not legal. */
+  resolve(connection: Connection, text: string): Path | undefined {
+    const limited = this.rules.pathQuotaForAll || !connection.privileged;
+    // Most paths are absolute; '@' is left alone and then fails as a path.
+    const first = text.charCodeAt(0);
+    const absolute = first === 0x2f || first === 0x40 ? text : connection.base + text;
+    return this.paths.get(absolute, limited);
+  }
+
+  /** A reply; `text` is latin-1. */
+  reply(request: Request, text: string): void {
+    if (text.length > MAX_PAYLOAD_BYTES && this.rules.replyLimited) this.error(request, 'E2BIG');
+    else this.#outputOf(request.connection).message(request.type, request.id, request.transactionId, text);
+  }
+
+  acknowledge(request: Request): void {
+    this.#outputOf(request.connection).message(request.type, request.id, request.transactionId, 'OK\0');
+  }
+
+  error(request: Request, name: DaemonError): void {
+    this.#outputOf(request.connection).message(Op.Error, request.id, request.transactionId, `${name}\0`);
+  }
+
+  /** Tells a watcher; `changed` is the absolute path. Identical events of one batch are sent once. */
+  event(watch: Watch, changed: string): void {
+    const { connection, token, hiddenBytes } = watch;
+    const path = hiddenBytes === 0 ? changed : changed.slice(hiddenBytes);
+    if (connection.closed) return;
+    if (this.heldEvents !== undefined) this.heldEvents.push({ connection, path, token });
+    else this.sendEvent(connection, path, token);
+  }
+
+  sendEvent(connection: Connection, path: string, token: string): void {
+    if (path.length + token.length + 2 > MAX_PAYLOAD_BYTES && this.rules.replyLimited) return;
+    if (!path.startsWith('@')) {
+      const tokens = connection.pendingEvents.get(path);
+      if (tokens === undefined) connection.pendingEvents.set(path, new Set([token]));
+      else if (tokens.has(token)) return;
+      else tokens.add(token);
+    }
+    this.#outputOf(connection).event(Op.WatchEvent, path, token);
+  }
+
+  #outputOf(connection: Connection) {
+    if (connection.output === undefined) {
+      connection.output = this.#pool.get();
+      this.#dirty.push(connection);
+    }
+    return connection.output;
+  }
+
+  /** Have the owner of the connection told, after what was collected for it is sent. */
+  closeAfterFlush(connection: Connection): void {
+    this.#closing.push(connection);
+  }
+
+  /** Forgets what was collected and not sent. */
+  discardOutput(connection: Connection): void {
+    connection.output?.discard();
+    connection.pendingEvents.clear();
+  }
+
+  /** Sends what the batch collected. A receiver may call back into the engine: its turn comes after this one. */
+  flush(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    try {
+      while (this.#dirty.length > 0 || this.#closing.length > 0) {
+        const connection = this.#dirty.shift();
+        if (connection !== undefined) this.#sendOutput(connection);
+        else this.#closing.shift()?.onClosedByServer();
+      }
+    } finally {
+      this.#flushing = false;
+    }
+  }
+
+  #sendOutput(connection: Connection): void {
+    const { output } = connection;
+    if (output === undefined) return;
+    connection.output = undefined;
+    if (connection.pendingEvents.size > 0) connection.pendingEvents.clear();
+    const bytes = output.length > 0 ? output.take() : undefined;
+    this.#pool.put(output);
+    if (bytes !== undefined) connection.send(bytes);
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * The domains the daemon knows: introduced ones, and those that merely own a node or appear in a permission. Counts what
+ * quotas limit. Knows no tree.
+ * Source: xen:tools/xenstore/xenstored_domain.c (struct domain, find_or_alloc_existing_domain).
+ */
+import type { Connection } from './connection.js';
+
+/** DOMID_FIRST_RESERVED (xen:xen/include/public/xen.h). */
+export const FIRST_RESERVED_DOMID = 0x7ff0;
+
+export class Domain {
+  readonly domid: number;
+  /** Store generation when the daemon first heard of the domain: older ACL entries belong to a predecessor. */
+  readonly generation: number;
+  introduced = false;
+  shutdown = false;
+  nodes = 0;
+  watches = 0;
+  transactions = 0;
+  nextTransactionId = 0;
+  /** The domain whose rights this one has, too (SET_TARGET). */
+  target: Domain | undefined;
+  readonly connections = new Set<Connection>();
+
+  constructor(domid: number, generation: number) {
+    this.domid = domid;
+    this.generation = generation;
+  }
+}
+
+export class DomainTable {
+  readonly #domains = new Map<number, Domain>();
+  readonly #existing = new Set<number>();
+  /** Those of `#existing` that exist only because they were introduced. */
+  readonly #implicit = new Set<number>();
+  readonly #exists: ((domid: number) => boolean) | undefined;
+
+  /** Without `exists`, a domain exists from `create` to `destroy`. */
+  constructor(exists?: (domid: number) => boolean) {
+    this.#exists = exists;
+  }
+
+  find(domid: number): Domain | undefined {
+    return this.#domains.get(domid);
+  }
+
+  introduced(domid: number): Domain | undefined {
+    const domain = this.#domains.get(domid);
+    return domain?.introduced ? domain : undefined;
+  }
+
+  /** The record of a domain that exists in the hypervisor, made on first use; undefined if there is no such domain. */
+  ensure(domid: number, generation: number): Domain | undefined {
+    const known = this.#domains.get(domid);
+    if (known !== undefined) return known;
+    if (!this.exists(domid)) return undefined;
+    const domain = new Domain(domid, generation);
+    this.#domains.set(domid, domain);
+    return domain;
+  }
+
+  forget(domain: Domain): void {
+    if (this.#domains.get(domain.domid) === domain) this.#domains.delete(domain.domid);
+    for (const other of this.#domains.values()) if (other.target === domain) other.target = undefined;
+  }
+
+  exists(domid: number): boolean {
+    return domid === 0 || this.#existing.has(domid) || this.#exists?.(domid) === true;
+  }
+
+  /** As the hypervisor does. */
+  create(domid: number): void {
+    this.#existing.add(domid);
+    this.#implicit.delete(domid);
+  }
+
+  destroy(domid: number): void {
+    this.#existing.delete(domid);
+    this.#implicit.delete(domid);
+  }
+
+  /** Where nobody plays the hypervisor, introducing a domain makes it exist and releasing it ends it. */
+  introduceImplicitly(domid: number): void {
+    if (this.#exists !== undefined || this.#existing.has(domid) || domid >= FIRST_RESERVED_DOMID) return;
+    this.#existing.add(domid);
+    this.#implicit.add(domid);
+  }
+
+  releaseImplicitly(domid: number): void {
+    if (this.#implicit.has(domid)) this.destroy(domid);
+  }
+
+  /** A record whatever the hypervisor says, for the owners in a loaded tree. */
+  adopt(domid: number, generation: number): Domain {
+    const known = this.#domains.get(domid);
+    if (known !== undefined) return known;
+    const domain = new Domain(domid, generation);
+    this.#domains.set(domid, domain);
+    return domain;
+  }
+
+  all(): IterableIterator<Domain> {
+    return this.#domains.values();
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * Paths as the daemon uses them: checked and split once, then found again by their text. A bounded cache; what is not in
+ * it is merely split again.
+ * Source: xen:tools/xenstore/xenstored_core.c (is_valid_nodename, canonicalize).
+ */
+import type { StoreNode } from './tree.js';
+
+const LEGAL = /^\/(?:[A-Za-z0-9\-_@]+(?:\/[A-Za-z0-9\-_@]+)*)?$/;
+/** What sscanf("/local/domain/%5u/%n") skips before the length limit counts. */
+const DOMAIN_PREFIX = /^\/local\/domain\/(?:\d{1,5}|-\d{1,4})\//;
+const MAX_CACHED = 4096;
+
+export class Path {
+  readonly text: string;
+  /** Names from the root down; empty for `/`. */
+  readonly parts: readonly string[];
+  /** Where the tree found it last; to be trusted only while `removed` is false. */
+  node: StoreNode | undefined;
+
+  constructor(text: string) {
+    this.text = text;
+    this.parts = text === '/' ? [] : text.slice(1).split('/');
+  }
+
+  get parentText(): string {
+    return this.text.slice(0, this.text.lastIndexOf('/')) || '/';
+  }
+
+  get name(): string {
+    return this.parts[this.parts.length - 1] ?? '';
+  }
+
+  get isRoot(): boolean {
+    return this.parts.length === 0;
+  }
+}
+
+export function childText(parent: string, name: string): string {
+  return parent === '/' ? `/${name}` : `${parent}/${name}`;
+}
+
+export function isLegalPath(text: string, limit: number): boolean {
+  if (!LEGAL.test(text)) return false;
+  return text.length <= limit || text.length <= limit + (DOMAIN_PREFIX.exec(text)?.[0].length ?? 0);
+}
+
+export class PathCache {
+  /** Two halves: when the young one is full it becomes the old one, so that no single insertion is expensive. */
+  #young = new Map<string, Path>();
+  #old = new Map<string, Path>();
+  readonly #limit: () => number;
+
+  constructor(limit: () => number) {
+    this.#limit = limit;
+  }
+
+  /** The path, or undefined if it is not legal. `limited`: the path quota applies to the caller. */
+  get(text: string, limited: boolean): Path | undefined {
+    const young = this.#young.get(text);
+    if (young !== undefined && (!limited || text.length <= this.#limit())) return young;
+    return this.#find(text, limited);
+  }
+
+  #find(text: string, limited: boolean): Path | undefined {
+    if (!isLegalPath(text, limited ? this.#limit() : Number.POSITIVE_INFINITY)) return undefined;
+    const path = this.#young.get(text) ?? this.#old.get(text) ?? new Path(text);
+    if (this.#young.size >= MAX_CACHED) {
+      this.#old = this.#young;
+      this.#young = new Map();
+    }
+    this.#young.set(text, path);
+    return path;
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * CONTROL: what an administrator may ask of the daemon itself.
+ * Source: xen:tools/xenstore/xenstored_control.c. Its log, logfile and memreport need files and are refused here.
+ */
+import type { StoreCore } from '../core.js';
+import type { Domain } from '../domains.js';
+import type { DaemonError } from '../likeness.js';
+import { childText } from '../paths.js';
+import { nodeBytes, QUOTA_TEXTS, type QuotaName, SOFT_MEMORY_BYTES } from '../quota.js';
+import { atoi, type Request } from '../request.js';
+import type { StoreNode } from '../tree.js';
+
+interface Command {
+  readonly parameters: string;
+  run(core: StoreCore, request: Request, args: readonly string[]): DaemonError | undefined;
+}
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  check: {
+    parameters: '',
+    run: (core, request, args) => (args.length === 0 ? acknowledge(core, request) : 'EINVAL'),
+  },
+  log: {
+    parameters: 'on|off',
+    run: (core, request, [how, ...more]) =>
+      (how === 'on' || how === 'off') && more.length === 0 ? acknowledge(core, request) : 'EINVAL',
+  },
+  'live-update': {
+    parameters: '[-c <cmdline>] [-F] [-t <timeout>] <file>\n    Default timeout is 60 seconds.',
+    run: liveUpdate,
+  },
+  logfile: {
+    parameters: '<file>',
+    run: () => 'EINVAL',
+  },
+  memreport: { parameters: '[<file>]', run: () => 'EINVAL' },
+  print: {
+    parameters: '<string>',
+    run: (core, request, args) => (args.length === 1 ? acknowledge(core, request) : 'EINVAL'),
+  },
+  quota: { parameters: '[set <name> <val>|<domid>]', run: quota },
+  'quota-soft': {
+    parameters: '[set <name> <val>]',
+    run: (core, request, args) => (args.length === 0 ? showSoftQuotas(core, request) : 'EINVAL'),
+  },
+  help: { parameters: '', run: help },
+};
+
+export function control(core: StoreCore, request: Request): DaemonError | undefined {
+  const [name, ...args] = request.strings();
+  const command = name === undefined || !Object.hasOwn(COMMANDS, name) ? undefined : COMMANDS[name];
+  return command === undefined ? 'EINVAL' : command.run(core, request, args);
+}
+
+function acknowledge(core: StoreCore, request: Request): undefined {
+  core.acknowledge(request);
+}
+
+function help(core: StoreCore, request: Request, args: readonly string[]): DaemonError | undefined {
+  if (args.length > 0) return 'EINVAL';
+  const lines = Object.entries(COMMANDS).map(([name, { parameters }]) => `${name}\t${parameters}\n`);
+  core.reply(request, `${lines.join('')}\0`);
+  return undefined;
+}
+
+/** There is no daemon to replace this one by: only the answers of one that is not being updated. */
+function liveUpdate(core: StoreCore, request: Request, [option, ...more]: readonly string[]): DaemonError | undefined {
+  if (option === '-a' && more.length === 0) core.reply(request, 'No live-update session active.\0');
+  else if (option === '-s' || (option === '-c' && more.length === 1)) {
+    core.reply(request, 'Not in live-update session.\0');
+  } else return 'EINVAL';
+  return undefined;
+}
+
+function quota(core: StoreCore, request: Request, args: readonly string[]): DaemonError | undefined {
+  const [first, name, value, ...more] = args;
+  if (first === undefined) return showQuotas(core, request);
+  if (first !== 'set') return name === undefined ? showDomain(core, request, atoi(first) >>> 0) : 'EINVAL';
+  const limit = value === undefined || more.length > 0 ? 0 : atoi(value);
+  const known = QUOTA_TEXTS.find(([known]) => known === name)?.[0];
+  if (limit < 1 || known === undefined) return 'EINVAL';
+  core.quotas[known] = limit;
+  return acknowledge(core, request);
+}
+
+function quotaLine(name: string, limit: number, meaning: string): string {
+  return `${name.padEnd(17)}: ${String(limit).padStart(8)} ${meaning}\n`;
+}
+
+function showQuotas(core: StoreCore, request: Request): DaemonError | undefined {
+  const line = ([name, meaning]: readonly [QuotaName, string]) => quotaLine(name, core.quotas[name], meaning);
+  core.reply(request, `Quota settings:\n${QUOTA_TEXTS.map(line).join('')}\0`);
+  return undefined;
+}
+
+function showSoftQuotas(core: StoreCore, request: Request): DaemonError | undefined {
+  const line = quotaLine('memory', SOFT_MEMORY_BYTES, 'Total Xenstore memory per domain (warning level)');
+  core.reply(request, `Quota settings:\n${line}\0`);
+  return undefined;
+}
+
+function showDomain(core: StoreCore, request: Request, domid: number): DaemonError | undefined {
+  const domain = core.domains.find(domid);
+  if (domain === undefined) return 'ENOENT';
+  const figures: ReadonlyArray<readonly [string, number]> = [
+    ['nodes', domain.nodes],
+    ['watches', domain.watches],
+    ['transactions', domain.transactions],
+    ['outstanding', 0],
+    ['memory', memoryOf(core, domain)],
+  ];
+  const lines = figures.map(([name, figure]) => `${name.padEnd(16)}: ${String(figure).padStart(8)}\n`);
+  core.reply(request, `Domain ${domid}:\n${lines.join('')}\0`);
+  return undefined;
+}
+
+/** Bytes of nodes and watches as the C daemon would account them; counted when asked, not with each request. */
+function memoryOf(core: StoreCore, domain: Domain): number {
+  let bytes = 0;
+  const visit = (path: string, node: StoreNode): void => {
+    if (node.permissions.owner === domain.domid) {
+      bytes += nodeBytes(node.permissions.length, node.value.length, node.childBytes) + path.length;
+    }
+    if (node.children !== undefined) for (const [name, child] of node.children) visit(childText(path, name), child);
+  };
+  visit('/', core.tree.root);
+  for (const connection of core.connections) {
+    if (connection.domid !== domain.domid) continue;
+    for (const { path, token } of connection.watches.values()) bytes += path.length + token.length;
+  }
+  return bytes;
+}

@@ -1,0 +1,73 @@
+/**
+ * Requests about domains: INTRODUCE, RELEASE, RESUME, SET_TARGET, GET_DOMAIN_PATH, IS_DOMAIN_INTRODUCED.
+ * Source: xen:tools/xenstore/xenstored_domain.c (do_introduce and its neighbours).
+ */
+import type { StoreCore } from '../core.js';
+import type { Domain } from '../domains.js';
+import { introduceDomain, releaseDomain } from '../lifecycle.js';
+import type { DaemonError } from '../likeness.js';
+import { atoi, type Request } from '../request.js';
+
+const DOMID_SELF = 0x7ff0;
+
+export function introduce(core: StoreCore, request: Request): DaemonError | undefined {
+  const [domidText, gfn, portText] = request.strings();
+  if (domidText === undefined || gfn === undefined || portText === undefined) return 'EINVAL';
+  // Unsigned in C, so that only 0 is refused.
+  if (atoi(portText) === 0) return 'EINVAL';
+  const domid = atoi(domidText) >>> 0;
+  core.domains.introduceImplicitly(domid);
+  if (introduceDomain(core, domid) === undefined) return 'EINVAL';
+  core.acknowledge(request);
+  return undefined;
+}
+
+/** The introduced domain, not dom0, that the only argument names. */
+function namedDomain(core: StoreCore, request: Request): Domain | DaemonError {
+  const text = request.onlyString();
+  const domid = text === undefined ? 0 : atoi(text) >>> 0;
+  if (domid === 0) return 'EINVAL';
+  return core.domains.introduced(domid) ?? core.rules.releaseUnknownDomain;
+}
+
+export function release(core: StoreCore, request: Request): DaemonError | undefined {
+  const domain = namedDomain(core, request);
+  if (typeof domain === 'string') return domain;
+  releaseDomain(core, domain);
+  core.acknowledge(request);
+  return undefined;
+}
+
+export function resume(core: StoreCore, request: Request): DaemonError | undefined {
+  const domain = namedDomain(core, request);
+  if (typeof domain === 'string') return domain;
+  domain.shutdown = false;
+  core.acknowledge(request);
+  return undefined;
+}
+
+export function setTarget(core: StoreCore, request: Request): DaemonError | undefined {
+  const [domidText, targetText] = request.strings();
+  if (domidText === undefined || targetText === undefined) return 'EINVAL';
+  const domain = core.domains.introduced(atoi(domidText) >>> 0);
+  const target = core.domains.introduced(atoi(targetText) >>> 0);
+  if (domain === undefined || target === undefined) return 'ENOENT';
+  domain.target = target;
+  core.acknowledge(request);
+  return undefined;
+}
+
+export function getDomainPath(core: StoreCore, request: Request): DaemonError | undefined {
+  const text = request.onlyString();
+  if (text === undefined) return 'EINVAL';
+  core.reply(request, `/local/domain/${atoi(text) >>> 0}\0`);
+  return undefined;
+}
+
+export function isDomainIntroduced(core: StoreCore, request: Request): DaemonError | undefined {
+  const text = request.onlyString();
+  if (text === undefined) return 'EINVAL';
+  const domid = atoi(text) >>> 0;
+  core.reply(request, domid === DOMID_SELF || core.domains.introduced(domid) !== undefined ? 'T\0' : 'F\0');
+  return undefined;
+}
