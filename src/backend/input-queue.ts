@@ -19,13 +19,6 @@ export class InputQueue {
     this.#size += bytes.length;
   }
 
-  /** Puts older bytes before what is there. */
-  unshift(bytes: Uint8Array): void {
-    const newer = this.takeAll();
-    this.push(bytes);
-    this.push(newer);
-  }
-
   /** Offers bytes to `take` until it takes less than all; returns how many it took. */
   drainTo(take: (bytes: Uint8Array, from: number) => number): number {
     let taken = 0;

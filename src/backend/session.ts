@@ -155,7 +155,7 @@ export class ChannelSession implements ChardevEvents {
     this.#figures.deliveredBytes = state.deliveredBytes;
     this.#spool.addDropped(state.droppedBytes);
     this.#spool.prepend(state.output);
-    this.#input.unshift(state.input);
+    this.#input.push(state.input);
     this.#spoken = this.#spoken || state.spoken;
     this.#nonce ??= state.nonce;
   }
