@@ -114,6 +114,11 @@ export class ScriptedPeer {
     return new Promise((resolve) => server.listen(this.path, resolve));
   }
 
+  /** How connections made from now on are answered. */
+  answerWith(answer: Answer | undefined): void {
+    this.#answer = answer;
+  }
+
   accept(): Promise<PeerConnection> {
     return this.#connections.take();
   }
