@@ -60,18 +60,21 @@ class DeviceTransport implements Transport {
 
   async #shutDown(): Promise<void> {
     process.removeListener('exit', this.#onExit);
-    if (this.#reading) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, WAKE_TIMEOUT_MS);
-        this.#onQuiet = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-        this.#wake();
-      });
-    }
-    // A descriptor that is still being read must not be closed: its number could be reused under the reader.
+    if (this.#reading) await this.#endReading();
     if (!this.#reading) await promisify(close)(this.#fd).catch(() => {});
+    // A descriptor that is being read must not be closed: its number could be reused under the reader.
+    else this.#onQuiet = () => close(this.#fd, () => {});
+  }
+
+  #endReading(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, WAKE_TIMEOUT_MS);
+      this.#onQuiet = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      this.#wake();
+    });
   }
 
   #wake(): void {

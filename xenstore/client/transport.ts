@@ -57,11 +57,10 @@ type OpenOptions = Pick<ConnectOptions, 'openDevice' | 'signal'>;
 export async function openTransport(paths: readonly string[], options: OpenOptions): Promise<OpenedTransport> {
   const failures: { path: string; cause: unknown }[] = [];
   for (const path of paths) {
-    options.signal?.throwIfAborted();
     try {
       return { transport: await openOne(path, options), path };
     } catch (cause) {
-      if (options.signal?.aborted) throw options.signal.reason;
+      options.signal?.throwIfAborted();
       failures.push({ path, cause });
     }
   }
@@ -69,9 +68,17 @@ export async function openTransport(paths: readonly string[], options: OpenOptio
 }
 
 async function openOne(path: string, options: OpenOptions): Promise<Transport> {
+  const { signal, openDevice = openDeviceTransport } = options;
+  signal?.throwIfAborted();
   const status = await stat(path);
-  if (status.isSocket()) return connectSocket(path, options.signal);
-  if (status.isCharacterDevice()) return (options.openDevice ?? openDeviceTransport)(path);
+  signal?.throwIfAborted();
+  if (status.isSocket()) return connectSocket(path, signal);
+  if (status.isCharacterDevice()) {
+    const transport = await openDevice(path);
+    if (signal?.aborted) await transport.close();
+    signal?.throwIfAborted();
+    return transport;
+  }
   throw Object.assign(new Error(`${path} is neither a socket nor a character device`), { code: 'ENOTSOCK' });
 }
 
