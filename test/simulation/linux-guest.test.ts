@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Rig, TestBackend, until } from './rig.js';
@@ -51,6 +51,16 @@ describe('a simulated Linux plugs consoles', () => {
       modalias: 'xen:console\n',
       state: 'Connected\n',
     });
+  });
+
+  it('numbers the inodes of sysfs in the order of probing, however often devices come and go', async () => {
+    rig = await Rig.start();
+    for (const deviceId of [3, 1, 2]) await rig.connect(deviceId);
+    await rig.unplug(3);
+    await until(() => rig.guest.devices.length === 2);
+    await rig.connect(3);
+    const inodes = [1, 2, 3].map((id) => statSync(join(rig.root, `sys/bus/xen/devices/console-${id}`)).ino);
+    expect(inodes).toEqual([...inodes].sort((a, b) => a - b));
   });
 
   it('gives each console the lowest free line, whatever its device id', async () => {

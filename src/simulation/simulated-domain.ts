@@ -1,0 +1,42 @@
+/**
+ * One running domain of a simulated host: its directory, its kernel, and the agent in it. Made and ended by host.ts.
+ */
+import type { Store } from '../../xenstore/index.js';
+import type { GuestAgent } from '../guest/agent.js';
+import type { LibxlChannel } from './libxl-console.js';
+import type { LinuxGuest } from './linux-guest.js';
+
+/** What a domain is made of; the same over a reboot. */
+export interface DomainSpec {
+  /** Default: guest1, guest2, ... */
+  readonly name?: string;
+  readonly uuid?: string;
+  /** Channels of its configuration file, as libxl makes them; nobody serves them. */
+  readonly channels?: readonly LibxlChannel[];
+  /** Whether our agent runs in it. Default: the host's setting. */
+  readonly agent?: boolean;
+  /** Whether the primary console has hvc0. Default true. */
+  readonly primary?: boolean;
+  readonly kernelVersion?: '5.10' | '6.1';
+}
+
+export interface SimulatedDomain {
+  readonly domid: number;
+  readonly name: string;
+  readonly uuid: string;
+  /** What is `/` inside: its `dev`, `sys` and the agent's links. */
+  readonly root: string;
+  /** The socket in place of its /dev/xen/xenbus. */
+  readonly storePath: string;
+  readonly kernel: LinuxGuest;
+  readonly agent: GuestAgent | undefined;
+}
+
+/** A domain with what only the host needs to end it. */
+export interface RunningDomain extends SimulatedDomain {
+  readonly spec: Required<Pick<DomainSpec, 'name' | 'uuid'>> & DomainSpec;
+  readonly kernelStore: Store;
+  readonly agentStore: Store | undefined;
+  /** Ends the domain's xenstore socket. */
+  closeStoreSocket(): Promise<void>;
+}
