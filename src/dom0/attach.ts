@@ -2,8 +2,8 @@
  * Puts a named channel on a running domain: every check and every write in one transaction, so that neither a guest
  * nor a second attach ever sees half of it. Knows no ring and no daemon; whoever serves the channel finds it in xenstore.
  */
-import { lstat } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { lstat, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { isXenstoreError, type Store, type StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
 import { checkDeviceId, lowestFreeDeviceId } from '../console/device-id.js';
@@ -171,9 +171,19 @@ async function checkPathIsFree(path: string, spec: ChannelSpec): Promise<void> {
     if (error.code === 'ENOTDIR') throw notASocket(path, 'part of it is no directory');
     throw new ChannelError('permission-denied', `cannot look at ${path}: ${error.code}`, { path }, { cause: error });
   });
-  if (found === undefined) return;
+  if (found === undefined) {
+    if (spec.path !== undefined) await checkDirectory(dirname(path));
+    return;
+  }
   if (spec.connection === 'socket' ? found.isSocket() : found.isSymbolicLink()) return;
   throw notASocket(path, 'something else stands there');
+}
+
+/** The daemon makes directories below its own only: it must not be a way to make them anywhere. */
+async function checkDirectory(directory: string): Promise<void> {
+  const found = await stat(directory).catch(() => undefined);
+  if (found?.isDirectory() === true) return;
+  throw new ChannelError('path-illegal', `the directory ${directory} does not exist: make it first`, { directory });
 }
 
 function notASocket(path: string, why: string): ChannelError {

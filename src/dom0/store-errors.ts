@@ -9,7 +9,12 @@ const CODES: Partial<Record<XenstoreErrorCode, ErrorCode>> = {
   disconnected: 'store-unreachable',
   conflict: 'store-conflict',
   timeout: 'wait-timeout',
+  protocol: 'store-unreachable',
+  overloaded: 'store-unreachable',
   closed: 'interrupted',
+  // Of a simulated xenstored that cannot listen.
+  EBUSY: 'path-in-use',
+  EEXIST: 'path-not-a-socket',
 };
 
 /** A ChannelError stays as it is; anything unknown is `internal-bug`, with the cause kept. */

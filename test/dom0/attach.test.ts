@@ -256,6 +256,13 @@ describe('attach refuses, and leaves the tree as it was:', () => {
     }
   });
 
+  it('a path in a directory that does not exist', async () => {
+    const directory = `${host.env.runDirectory}/none`;
+    expect(await refusal(() => plug({ path: `${directory}/socket` }))).toBe(
+      `path-illegal (2): the directory ${directory} does not exist: make it first`,
+    );
+  });
+
   it('a name that makes the default path too long', async () => {
     expect(await refusal(() => plug({ name: 'n'.repeat(200) }))).toMatch(
       /^path-too-long \(2\): the socket path has \d+ bytes, but a Unix socket path can have at most 107: .*; give a shorter one with --path$/,

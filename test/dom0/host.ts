@@ -7,7 +7,7 @@ import type { Clock } from '../../src/base/clock.js';
 import { systemClock } from '../../src/base/clock.js';
 import { NATIVE_TYPE } from '../../src/console/layout.js';
 import type { Dom0Environment } from '../../src/dom0/environment.js';
-import { permissions, type Store, type Watch } from '../../xenstore/index.js';
+import { isXenstoreError, permissions, type Store, type Watch } from '../../xenstore/index.js';
 import { MemoryStore } from './memory-store.js';
 
 export interface TestHost {
@@ -136,10 +136,13 @@ function serialised(fn: () => Promise<void>): () => void {
     }
     running = true;
     again = false;
-    void fn().finally(() => {
-      running = false;
-      if (again) run();
-    });
+    void fn()
+      // The test is over and its store closed.
+      .catch((error: unknown) => isXenstoreError(error, 'closed') || Promise.reject(error))
+      .finally(() => {
+        running = false;
+        if (again) run();
+      });
   };
   return run;
 }

@@ -1,0 +1,77 @@
+/** `xenchannel attach`: a named channel for a running domain. */
+import type { Command } from 'commander';
+import type { AttachResult } from '../../dom0/attach.js';
+import { dom0EnvironmentOf, withStore } from '../context.js';
+import type { Io } from '../io.js';
+import { parseBytes, parseInteger, parseMode, parseSeconds } from '../options.js';
+import { cell, printJson, printLine, printWarnings } from '../output.js';
+
+interface Options {
+  connection?: string;
+  path?: string;
+  deviceId?: number;
+  backend?: string;
+  mode?: number;
+  owner?: string;
+  group?: string;
+  limit?: number;
+  wait?: number;
+  dryRun?: boolean;
+  json?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  xenchannel attach db1 org.qemu.guest_agent.0 --wait 10
+  xenchannel attach 5 org.example.agent --path /run/agent.sock --mode 0600 --owner agent
+  xenchannel attach db1 org.example.agent --dry-run      show what would be written
+
+<domain> is an id, a name or a uuid; an id wins over a name that looks like one.
+`;
+
+export function addChannelOptions(command: Command): Command {
+  return command
+    .option('--connection <kind>', 'socket or pty (default: socket)')
+    .option('--path <path>', 'where it appears in dom0 (default: <run directory>/dom<domid>/<name>)')
+    .option('--device-id <n>', 'device id 1-9 (default: the lowest free one of 1-7)', parseInteger)
+    .option('--backend <kind>', 'native (our daemon) or qemu (default: native)')
+    .option('--mode <octal>', 'mode of the socket (default: 0660)', parseMode)
+    .option('--owner <user>', 'owner of the socket')
+    .option('--group <group>', 'group of the socket')
+    .option('--limit <bytes>', 'most bytes kept for a slow or absent client (default: 1M)', parseBytes);
+}
+
+export function addAttach(program: Command, io: Io): void {
+  addChannelOptions(program.command('attach').argument('<domain>').argument('<name>'))
+    .description('put a named channel on a running domain')
+    .option('--wait <seconds>', 'wait until the guest is connected', parseSeconds)
+    .option('--dry-run', 'check everything, write nothing, show the writes')
+    .option('--json', 'answer in JSON')
+    .addHelpText('after', EXAMPLES)
+    .action((domain: string, name: string, options: Options) => runAttach(io, domain, name, options));
+}
+
+async function runAttach(io: Io, domain: string, name: string, options: Options): Promise<void> {
+  const [{ attach }, { parseChannelSpec }, plan] = await Promise.all([
+    import('../../dom0/attach.js'),
+    import('../../console/spec.js'),
+    import('../../dom0/plan.js'),
+  ]);
+  const { limit, wait, dryRun = false, json = false, ...given } = options;
+  const spec = parseChannelSpec({ ...given, name, limitBytes: limit });
+  const request = { domain, spec, dryRun, signal: io.signal, ...(wait === undefined ? {} : { waitMs: wait }) };
+  const result = await withStore(io, (store) => attach(store, request, dom0EnvironmentOf(io)));
+  const { writes, ...facts } = result;
+  if (json) {
+    printJson(io, { dryRun, ...facts, ...(dryRun ? { writes: plan.toJsonNodes(writes) } : {}) });
+    return;
+  }
+  printWarnings(io, result.warnings);
+  if (dryRun) io.stdout.write(plan.formatText(writes));
+  else printLine(io, describeResult(result));
+}
+
+function describeResult({ name, domain, deviceId, connection, path, connected }: AttachResult): string {
+  const who = cell(domain.name ?? domain.domid);
+  return `attached ${name} to domain ${who} as device ${deviceId}${connected ? ', connected' : ''}: ${connection} ${cell(path)}`;
+}

@@ -1,0 +1,56 @@
+/** `xenchannel detach`: takes a channel off, with the closing handshake. */
+import type { Command } from 'commander';
+import { dom0EnvironmentOf, withStore } from '../context.js';
+import type { Io } from '../io.js';
+import { parseInteger, parseSeconds } from '../options.js';
+import { cell, printJson, printLine, printWarnings } from '../output.js';
+
+interface Options {
+  deviceId?: number;
+  force?: boolean;
+  timeout?: number;
+  json?: boolean;
+}
+
+const EXAMPLES = `
+Examples:
+  xenchannel detach db1 org.qemu.guest_agent.0
+  xenchannel detach 5 org.example.agent --timeout 60     a busy guest
+  xenchannel detach 5 org.example.agent --force          a guest that does not answer
+
+A detach that was interrupted or ran out of time has removed nothing; repeat it.
+`;
+
+export function addDetach(program: Command, io: Io): void {
+  program
+    .command('detach')
+    .argument('<domain>')
+    .argument('<name>')
+    .description('take a channel off a running domain')
+    .option('--force', 'do not wait for the guest')
+    .option('--timeout <seconds>', 'how long guest and daemon have to close (default: 10)', parseSeconds)
+    .option('--device-id <n>', 'which one, where several channels have the name', parseInteger)
+    .option('--json', 'answer in JSON')
+    .addHelpText('after', EXAMPLES)
+    .action((domain: string, name: string, options: Options) => runDetach(io, domain, name, options));
+}
+
+async function runDetach(io: Io, domain: string, name: string, options: Options): Promise<void> {
+  const { detach } = await import('../../dom0/detach.js');
+  const { force = false, timeout, deviceId, json = false } = options;
+  const request = {
+    domain,
+    name,
+    force,
+    signal: io.signal,
+    ...(timeout === undefined ? {} : { timeoutMs: timeout }),
+    ...(deviceId === undefined ? {} : { deviceId }),
+  };
+  const result = await withStore(io, (store) => detach(store, request, dom0EnvironmentOf(io)));
+  if (json) {
+    printJson(io, result);
+    return;
+  }
+  printWarnings(io, result.warnings);
+  printLine(io, `detached ${cell(name)} from domain ${cell(result.domain.name ?? result.domid)}`);
+}

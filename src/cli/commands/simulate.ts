@@ -1,0 +1,62 @@
+/** `xenchannel simulate`: a whole Xen host in this process, without Xen. */
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { Command } from 'commander';
+import type { LogLevel } from '../../base/log.js';
+import { aborted } from '../context.js';
+import type { Io } from '../io.js';
+import { addLogOption, loggerOf } from '../logging.js';
+import { type Likeness, parseCount, parseLikeness } from '../options.js';
+import { printLine } from '../output.js';
+
+interface Options {
+  domains: number;
+  root?: string;
+  like?: Likeness;
+  agent: boolean;
+  daemon: boolean;
+  logLevel: LogLevel;
+}
+
+const EXAMPLES = `
+Examples:
+  xenchannel simulate --domains 2 --root /tmp/xc
+  xenchannel simulate --like oxenstored --log-level info
+
+It prints the environment that makes other commands and genuine xenstore tools use it. The devices of domain 1 are below
+<root>/dom1/dev; XENSTORED_PATH=<root>/dom1/dev/xen/xenbus acts as that domain.
+`;
+
+export function addSimulate(program: Command, io: Io): void {
+  addLogOption(program.command('simulate'), 'warn')
+    .description('run a simulated host with guests, daemon and xenstored, until stopped')
+    .option('--domains <n>', 'domains to start', parseCount, 1)
+    .option('--root <dir>', 'where everything appears (default: a new directory below the temporary one)')
+    .option('--like <xenstored>', 'answer like xenstored-4.17, xenstored or oxenstored', parseLikeness)
+    .option('--no-agent', 'without our agent in the guests')
+    .option('--no-daemon', 'without our daemon in dom0')
+    .addHelpText('after', EXAMPLES)
+    .action((options: Options) => runSimulate(io, options));
+}
+
+async function runSimulate(io: Io, { domains, root, like, agent, daemon, logLevel }: Options): Promise<void> {
+  const { SimulatedHost } = await import('../../simulation/index.js');
+  const host = await SimulatedHost.start({
+    root: root === undefined ? await mkdtemp(join(tmpdir(), 'xenchannel-')) : resolve(root),
+    domains,
+    agent,
+    daemon,
+    clock: io.clock,
+    log: loggerOf(io, logLevel),
+    ...(like === undefined ? {} : { like }),
+  });
+  try {
+    printLine(io, `export XENSTORED_PATH=${host.storePath} XENCHANNEL_RUNDIR=${host.runDirectory}`);
+    const names = host.domains.map(({ domid, name }) => `${domid} (${name})`).join(', ');
+    printLine(io, `ready: ${names === '' ? 'no domain' : `domain ${names}`} below ${host.root}; ^C ends it`);
+    await aborted(io.signal);
+  } finally {
+    await host.stop();
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * What a command may touch of the process it runs in, as a parameter: tests run every command without one.
+ */
+import type { Clock } from '../base/clock.js';
+
+export interface Output {
+  write(text: string | Uint8Array): boolean;
+  readonly isTTY?: boolean;
+}
+
+export interface Input extends NodeJS.ReadableStream {
+  readonly isTTY?: boolean;
+  /** Only on terminals. */
+  setRawMode?(raw: boolean): unknown;
+}
+
+export interface Io {
+  readonly stdin: Input;
+  readonly stdout: Output;
+  readonly stderr: Output;
+  readonly env: NodeJS.ProcessEnv;
+  readonly clock: Clock;
+  /** Aborted by the first SIGINT or SIGTERM, with a ChannelError `interrupted` as reason. */
+  readonly signal: AbortSignal;
+}
+
+export const DEFAULT_RUN_DIRECTORY = '/run/xenchannel';
+
+export function runDirectoryOf(env: NodeJS.ProcessEnv): string {
+  const given = env['XENCHANNEL_RUNDIR'];
+  return given === undefined || given === '' ? DEFAULT_RUN_DIRECTORY : given.replace(/(?<=.)\/+$/, '');
+}

@@ -1,0 +1,106 @@
+/**
+ * The command line from arguments to exit code. Builds the commands, turns every failure into one line and a code;
+ * knows nothing of what the commands do.
+ */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { ChannelError, EXIT } from '../base/errors.js';
+import { toChannelError } from '../dom0/store-errors.js';
+import { addAttach } from './commands/attach.js';
+import { addConnect } from './commands/connect.js';
+import { addDaemon } from './commands/daemon.js';
+import { addDetach } from './commands/detach.js';
+import { addGuest } from './commands/guest.js';
+import { addList } from './commands/list.js';
+import { addPlan } from './commands/plan.js';
+import { addSimulate } from './commands/simulate.js';
+import { addStatus } from './commands/status.js';
+import { addXenstored } from './commands/xenstored.js';
+import type { Io } from './io.js';
+import { printError } from './output.js';
+
+const ENVIRONMENT = `
+Environment:
+  XENSTORED_PATH     socket or device of xenstored
+  XENSTORED_RUNDIR   directory of its socket (default /run/xenstored)
+  XENCHANNEL_RUNDIR  directory of sockets and of the daemon (default /run/xenchannel)
+
+Exit codes:
+  0 done  1 bug  2 usage  3 not found  4 conflict  5 permission  6 timeout
+  7 guest not ready  8 environment  9 partial  130 interrupted
+`;
+
+/** In the order of the help. */
+const COMMANDS = [
+  addAttach,
+  addDetach,
+  addList,
+  addStatus,
+  addConnect,
+  addPlan,
+  addDaemon,
+  addGuest,
+  addSimulate,
+  addXenstored,
+];
+
+/** `argv` without the interpreter and the script. Never throws; what went wrong is on stderr. */
+export async function run(argv: readonly string[], io: Io): Promise<number> {
+  const json = argv.includes('--json');
+  const program = buildProgram(io);
+  try {
+    await program.parseAsync([...argv], { from: 'user' });
+    return EXIT.done;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return EXIT.done;
+      // Without a command commander prints the help, which says more than any sentence.
+      if (error.code !== 'commander.help') printError(io, usageError(error), json);
+      return EXIT.usage;
+    }
+    const failure = toChannelError(error);
+    printError(io, failure, json);
+    if (failure.code === 'internal-bug' && failure.cause instanceof Error) io.stderr.write(`${failure.cause.stack}\n`);
+    return failure.exitCode;
+  }
+}
+
+function buildProgram(io: Io): Command {
+  const program = new Command('xenchannel');
+  program
+    .description('Named, private byte streams between dom0 and Xen domains')
+    .version(readVersion(), '--version', 'print the version')
+    .helpOption('-h, --help', 'show help')
+    .helpCommand('help [command]', 'show help for a command')
+    .showHelpAfterError(false)
+    .showSuggestionAfterError(true)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => void io.stdout.write(text),
+      writeErr: (text) => void io.stderr.write(text),
+      // The error comes out of parseAsync, too, and is printed there.
+      outputError: () => {},
+    })
+    .addHelpText('after', ENVIRONMENT);
+  for (const add of COMMANDS) add(program, io);
+  return program;
+}
+
+function usageError({ message }: CommanderError): ChannelError {
+  const sentence = message
+    .replace(/^error: /, '')
+    .replace(/\s*\n\s*/g, ' ')
+    .trim();
+  return new ChannelError('usage-invalid', sentence);
+}
+
+function readVersion(): string {
+  // Sources stand two directories below package.json, built files three.
+  for (const up of ['../../package.json', '../../../package.json']) {
+    try {
+      const { version } = JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8')) as { version: string };
+      return version;
+    } catch {}
+  }
+  return 'unknown';
+}

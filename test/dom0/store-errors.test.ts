@@ -1,0 +1,33 @@
+import { describe, expect, it } from 'vitest';
+import { ChannelError } from '../../src/base/errors.js';
+import { toChannelError } from '../../src/dom0/store-errors.js';
+import { XenstoreError, type XenstoreErrorCode } from '../../xenstore/index.js';
+
+describe('an error of xenstore', () => {
+  it.each<[XenstoreErrorCode, string, number]>([
+    ['EACCES', 'permission-denied', 5],
+    ['EPERM', 'permission-denied', 5],
+    ['unreachable', 'store-unreachable', 8],
+    ['disconnected', 'store-unreachable', 8],
+    ['conflict', 'store-conflict', 4],
+    ['timeout', 'wait-timeout', 6],
+    ['closed', 'interrupted', 130],
+    ['ENOTEMPTY', 'internal-bug', 1],
+  ])('%s becomes %s and exits with %d', (from, code, exitCode) => {
+    const cause = new XenstoreError(from, 'what happened');
+    const error = toChannelError(cause);
+    expect([error.code, error.exitCode]).toEqual([code, exitCode]);
+    expect(error.message).toContain('what happened');
+    expect(error.cause).toBe(cause);
+  });
+
+  it('of our own stays what it is, and anything else is a bug', () => {
+    const own = new ChannelError('name-in-use', 'taken');
+    expect(toChannelError(own)).toBe(own);
+    expect(toChannelError(new TypeError('oops'))).toMatchObject({
+      code: 'internal-bug',
+      message: 'unexpected error: oops',
+    });
+    expect(toChannelError('text').message).toBe('unexpected error: text');
+  });
+});
