@@ -112,7 +112,7 @@ class CaseRun {
       items.push(...this.#format(received, messages));
       if (ended !== 'answered') {
         items.push(ended);
-        connection.close();
+        this.#abandon(action.actor, connection);
         break;
       }
     }
@@ -125,6 +125,12 @@ class CaseRun {
       if (bind !== undefined)
         this.#transactions.set(bind, Number.parseInt(replies[index]?.payload.toString() ?? '', 10));
     });
+  }
+
+  /** A connection that went silent is of no further use; dom0 can make a new one at its next step, a guest cannot. */
+  #abandon(actor: string, connection: Connection): void {
+    connection.close();
+    if (actor.startsWith('dom0')) this.#connections.delete(actor);
   }
 
   #dropReleased(requests: readonly Received[], received: readonly Received[]): void {

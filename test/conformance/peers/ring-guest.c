@@ -79,10 +79,9 @@ static uint32_t take_responses(struct page *page)
 	uint32_t cons = page->rsp_cons, n = page->rsp_prod - cons, done = 0;
 
 	__sync_synchronize();
-	if (n > RING) {
-		fprintf(stderr, "the daemon published %u bytes in a ring of %u\n", n, RING);
-		exit(4);
-	}
+	/* Introducing a known domain again resets the indices: look again later, and never write them needlessly. */
+	if (n == 0 || n > RING)
+		return 0;
 	for (uint32_t i = 0; i < n; i++)
 		bytes[i] = page->rsp[(cons + i) % RING];
 	while (done < n) {
@@ -104,6 +103,8 @@ static uint32_t put_requests(struct page *page, const char *bytes, uint32_t coun
 	uint32_t n = count < space ? count : space;
 
 	__sync_synchronize();
+	if (n == 0 || space > RING)
+		return 0;
 	for (uint32_t i = 0; i < n; i++)
 		page->req[(prod + i) % RING] = bytes[i];
 	__sync_synchronize();
