@@ -39,6 +39,9 @@ export interface SimulatedHostOptions {
   readonly ttys?: TtyMaker;
 }
 
+/** What runs in a domain, in the order in which it was started; ended in the opposite order. */
+type Ends = (() => Promise<void>)[];
+
 interface Parts {
   readonly hypervisor: SimulatedHypervisor;
   readonly xenstored: HostStore;
@@ -80,11 +83,15 @@ export class SimulatedHost {
     const { root, clock = systemClock, log = silentLogger, random = randomBytes, agent = true } = options;
     // Each socket is bound beside its final place first, under a longer name.
     checkSocketPath(join(root, 'dom65535/dev/xen/xenbus.4194304-9999'));
-    const madeRoot = (await mkdir(root, { recursive: true })) !== undefined;
-    const ttys = options.ttys ?? ptyTtys();
     const hypervisor = new SimulatedHypervisor();
     const like = options.like === undefined ? {} : { like: options.like };
-    const xenstored = await HostStore.start({ path: join(root, 'xenstored.sock'), hypervisor, clock, log, ...like });
+    const madeRoot = (await mkdir(root, { recursive: true })) !== undefined;
+    const path = join(root, 'xenstored.sock');
+    const xenstored = await HostStore.start({ path, hypervisor, clock, log, ...like }).catch(async (error) => {
+      if (madeRoot) await removeIfEmpty(root);
+      throw error;
+    });
+    const ttys = options.ttys ?? ptyTtys();
     const store = await xenstored.connect(xenstored.path);
     const settings = { root, clock, log, random, agent, ttys };
     const host = new SimulatedHost(settings, { hypervisor, xenstored, store, madeRoot });
@@ -121,40 +128,37 @@ export class SimulatedHost {
 
   /** As `xl create`: builds, introduces and boots a domain, and starts the agent in it. */
   async createDomain(spec: DomainSpec = {}): Promise<SimulatedDomain> {
-    const domid = this.#nextDomid++;
+    const domid = spec.domid ?? this.#nextDomid;
+    this.hypervisor.createDomain(domid);
+    this.#nextDomid = Math.max(this.#nextDomid, domid + 1);
     const named = { ...spec, name: spec.name ?? `guest${domid}`, uuid: spec.uuid ?? this.#uuid() };
     const root = join(this.root, `dom${domid}`);
-    this.hypervisor.createDomain(domid);
+    const ends: (() => Promise<void>)[] = [];
     try {
       const { name, uuid, channels = [] } = named;
       await buildDomain(this.#store, { domid, name, uuid, channels, startedAt: this.#settings.clock.now() });
-      const domain = await this.#boot(domid, root, named);
+      const domain = await this.#boot(domid, root, named, ends);
       this.#domains.set(domid, domain);
       return domain;
     } catch (error) {
-      await this.#erase(domid, root);
+      await this.#erase(domid, root, ends);
       throw error;
     }
   }
 
   /** As `xl destroy`: no warning to the guest. */
   async destroyDomain(domid: number): Promise<void> {
-    const domain = this.#running(domid);
+    const { root, ends } = this.#running(domid);
     this.#domains.delete(domid);
-    // The agent dies with its domain: without a connection it cannot take leave.
-    await domain.agentStore?.close();
-    await domain.agent?.stop({ keepLinks: true });
-    await domain.kernel.powerOff();
-    await domain.kernelStore.close();
-    await this.#erase(domid, domain.root);
-    await domain.closeStoreSocket();
+    await this.#erase(domid, root, ends);
   }
 
   /** A new domain id for the same domain, as xl does it; what was plugged while it ran is gone. */
   async rebootDomain(domid: number): Promise<SimulatedDomain> {
     const { spec } = this.#running(domid);
     await this.destroyDomain(domid);
-    return this.createDomain(spec);
+    const { domid: _, ...sameAgain } = spec;
+    return this.createDomain(sameAgain);
   }
 
   async startDaemon(): Promise<void> {
@@ -180,46 +184,75 @@ export class SimulatedHost {
     await daemon?.crash();
   }
 
-  /** Ends everything and removes what was made below the root. */
+  /** Ends everything and removes what was made below the root; throws the first of what went wrong, at the end. */
   async stop(): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
-    await this.stopDaemon();
-    for (const domid of [...this.#domains.keys()]) await this.destroyDomain(domid);
-    await this.#store.close();
-    await this.#xenstored.stop();
-    this.#settings.ttys.close();
-    await rm(this.runDirectory, { recursive: true, force: true });
-    // Only if nobody else has put something there.
-    if (this.#madeRoot) await rmdir(this.root).catch(() => {});
+    const steps: (() => unknown)[] = [
+      () => this.stopDaemon(),
+      ...[...this.#domains.keys()].map((domid) => () => this.destroyDomain(domid)),
+      () => this.#store.close(),
+      () => this.#xenstored.stop(),
+      () => this.#settings.ttys.close(),
+      () => rm(this.runDirectory, { recursive: true, force: true }),
+      () => this.#madeRoot && removeIfEmpty(this.root),
+    ];
+    const failures: unknown[] = [];
+    for (const step of steps) {
+      try {
+        await step();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
   }
 
-  async #boot(domid: number, root: string, spec: RunningDomain['spec']): Promise<RunningDomain> {
-    const { clock, log, random, ttys } = this.#settings;
+  async #boot(domid: number, root: string, spec: RunningDomain['spec'], ends: Ends): Promise<RunningDomain> {
+    const { log } = this.#settings;
     const storePath = join(root, 'dev/xen/xenbus');
     await mkdir(join(root, 'dev/xen'), { recursive: true });
-    const closeStoreSocket = await this.#xenstored.openDomain(domid, storePath);
-    const kernelStore = await this.#xenstored.connect(storePath);
-    const kernel = await LinuxGuest.boot({
-      domid,
-      store: kernelStore,
-      hypervisor: this.hypervisor,
-      root,
-      ttys,
-      clock,
-      log: log.with({ domid, in: 'kernel' }),
-      ...(spec.primary === undefined ? {} : { primary: spec.primary }),
-      ...(spec.kernelVersion === undefined ? {} : { kernelVersion: spec.kernelVersion }),
-    });
-    const agentStore = (spec.agent ?? this.#settings.agent) ? await this.#xenstored.connect(storePath) : undefined;
-    const agentLog = log.with({ domid, in: 'agent' });
-    const agent = agentStore && (await GuestAgent.start({ store: agentStore, root, clock, log: agentLog, random }));
+    ends.push(await this.#xenstored.openDomain(domid, storePath));
+    const connect = async (): Promise<Store> => {
+      const store = await this.#xenstored.connect(storePath);
+      ends.push(() => store.close());
+      return store;
+    };
+    const kernel = await this.#bootKernel(domid, root, spec, await connect());
+    ends.push(() => kernel.powerOff());
+    const agent =
+      (spec.agent ?? this.#settings.agent)
+        ? await this.#startAgent(root, log.with({ domid, in: 'agent' }), await connect(), ends)
+        : undefined;
     const { name, uuid } = spec;
-    return { domid, name, uuid, root, storePath, kernel, agent, spec, kernelStore, agentStore, closeStoreSocket };
+    return { domid, name, uuid, root, storePath, kernel, agent, spec, ends };
   }
 
-  /** libxl removes the nodes first, and the hypervisor has the domain until the end. */
-  async #erase(domid: number, root: string): Promise<void> {
+  #bootKernel(domid: number, root: string, spec: DomainSpec, store: Store): Promise<LinuxGuest> {
+    const { clock, log, ttys } = this.#settings;
+    const { hypervisor } = this;
+    const choices = {
+      ...(spec.primary === undefined ? {} : { primary: spec.primary }),
+      ...(spec.kernelVersion === undefined ? {} : { kernelVersion: spec.kernelVersion }),
+    };
+    const kernelLog = log.with({ domid, in: 'kernel' });
+    return LinuxGuest.boot({ domid, store, hypervisor, root, ttys, clock, log: kernelLog, ...choices });
+  }
+
+  async #startAgent(root: string, log: Logger, store: Store, ends: Ends): Promise<GuestAgent> {
+    const { clock, random } = this.#settings;
+    const agent = await GuestAgent.start({ store, root, clock, log, random });
+    ends.push(async () => {
+      // The agent dies with its domain: without a connection it cannot take leave.
+      await store.close();
+      await agent.stop({ keepLinks: true });
+    });
+    return agent;
+  }
+
+  /** libxl removes the nodes while the domain is paused, and the hypervisor has it until the end. */
+  async #erase(domid: number, root: string, ends: Ends): Promise<void> {
+    for (const end of ends.splice(0).reverse()) await end();
     await removeDomain(this.#store, domid);
     this.hypervisor.destroyDomain(domid);
     this.#xenstored.domainGone(domid);
@@ -238,4 +271,9 @@ export class SimulatedHost {
     bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
     return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
   }
+}
+
+/** Somebody else may have put something there. */
+async function removeIfEmpty(directory: string): Promise<void> {
+  await rmdir(directory).catch(() => {});
 }

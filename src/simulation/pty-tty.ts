@@ -16,7 +16,7 @@ class PtyTty implements TtyPort {
   #open = false;
   #reading = true;
   #writeBlocked = false;
-  #wanted = '';
+  #wanted = 0;
   #gone = false;
 
   constructor(events: TtyEvents, watcher: OpenCloseWatcher) {
@@ -104,7 +104,7 @@ class PtyTty implements TtyPort {
     if (this.#gone) return;
     const readable = this.#open && this.#reading;
     const writable = this.#open && this.#writeBlocked;
-    const wanted = `${readable}${writable}`;
+    const wanted = (readable ? 1 : 0) | (writable ? 2 : 0);
     if (wanted === this.#wanted) return;
     this.#wanted = wanted;
     this.#poll.want({ readable, writable });

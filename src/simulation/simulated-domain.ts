@@ -1,13 +1,14 @@
 /**
  * One running domain of a simulated host: its directory, its kernel, and the agent in it. Made and ended by host.ts.
  */
-import type { Store } from '../../xenstore/index.js';
 import type { GuestAgent } from '../guest/agent.js';
 import type { LibxlChannel } from './libxl-console.js';
 import type { LinuxGuest } from './linux-guest.js';
 
 /** What a domain is made of; the same over a reboot. */
 export interface DomainSpec {
+  /** Default: the next one that was never used. A dead domain's id can be used again, which libxl avoids for a minute. */
+  readonly domid?: number;
   /** Default: guest1, guest2, ... */
   readonly name?: string;
   readonly uuid?: string;
@@ -35,8 +36,6 @@ export interface SimulatedDomain {
 /** A domain with what only the host needs to end it. */
 export interface RunningDomain extends SimulatedDomain {
   readonly spec: Required<Pick<DomainSpec, 'name' | 'uuid'>> & DomainSpec;
-  readonly kernelStore: Store;
-  readonly agentStore: Store | undefined;
-  /** Ends the domain's xenstore socket. */
-  closeStoreSocket(): Promise<void>;
+  /** What runs in it, in the order in which it was started; ended in the opposite order. */
+  readonly ends: (() => Promise<void>)[];
 }

@@ -96,6 +96,22 @@ describe('a simulated host', () => {
     expect(await store.exists('/local/domain/1')).toBe(false);
   });
 
+  it('gives a dead domain id to another domain when asked to', async () => {
+    const { domains, store } = await start({ domains: 1, agent: false });
+    await host?.destroyDomain(1);
+    const again = await host?.createDomain({ domid: 1, name: 'other' });
+    expect([again?.domid, again?.uuid === domains[0]?.uuid]).toEqual([1, false]);
+    expect(await store.readText('/local/domain/1/name')).toBe('other');
+    await expect(host?.createDomain({ domid: 1 })).rejects.toThrow('still in use');
+    expect(await store.readText('/local/domain/1/name')).toBe('other');
+  });
+
+  it('does not start twice in one directory', async () => {
+    const { root } = await start({ domains: 1 });
+    await expect(SimulatedHost.start({ root, daemon: false })).rejects.toMatchObject({ code: 'EBUSY' });
+    expect(await host?.store.readText('/local/domain/1/name')).toBe('guest1');
+  });
+
   it('leaves neither files nor descriptors nor timers behind', async () => {
     const descriptors = () => readdirSync('/proc/self/fd').length;
     const { root } = await start({ domains: 1 });
