@@ -62,7 +62,7 @@ export async function attach(store: Store, request: AttachRequest, env: Dom0Envi
   if (unserved !== undefined) warnings.push(unserved);
   const path = spec.path ?? defaultPath(env.runDirectory, domain.domid, spec.name);
   checkSocketPath(path);
-  if (env.backendDomid === 0) await checkPathIsFree(path, spec);
+  if (env.backendDomid === 0) await checkPathIsFree(path, spec, env.runDirectory);
   await checkAlive(store, domain);
 
   const { address, writes } = await store.transaction(async (tx) => {
@@ -165,14 +165,14 @@ async function checkPathHasNoOwner(tx: StoreOperations, path: string, backendDom
 }
 
 /** A socket that nobody serves may be replaced by the daemon; anything else at the path is somebody's property. */
-async function checkPathIsFree(path: string, spec: ChannelSpec): Promise<void> {
+async function checkPathIsFree(path: string, spec: ChannelSpec, runDirectory: string): Promise<void> {
   const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
     if (error.code === 'ENOTDIR') throw notASocket(path, 'part of it is no directory');
     throw new ChannelError('permission-denied', `cannot look at ${path}: ${error.code}`, { path }, { cause: error });
   });
   if (found === undefined) {
-    if (spec.path !== undefined) await checkDirectory(dirname(path));
+    if (!path.startsWith(`${runDirectory}/`)) await checkDirectory(dirname(path));
     return;
   }
   if (spec.connection === 'socket' ? found.isSocket() : found.isSymbolicLink()) return;

@@ -257,7 +257,7 @@ describe('attach refuses, and leaves the tree as it was:', () => {
   });
 
   it('a path in a directory that does not exist', async () => {
-    const directory = `${host.env.runDirectory}/none`;
+    const directory = `${host.env.runDirectory}-none`;
     expect(await refusal(() => plug({ path: `${directory}/socket` }))).toBe(
       `path-illegal (2): the directory ${directory} does not exist: make it first`,
     );
