@@ -1,11 +1,12 @@
 import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdtempSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Clock, systemClock } from '../../src/base/clock.js';
 import { SimulatedHost, type SimulatedHostOptions } from '../../src/simulation/host.js';
+import { TestBackend, until } from './rig.js';
 
 const run = promisify(execFile);
 
@@ -66,6 +67,23 @@ describe('a simulated host', () => {
     ]);
     expect(await store.readText('/local/domain/1/device/console/1/name')).toBe('org.qemu.guest_agent.0');
     expect(await store.readText('/local/domain/1/device/console/1/state')).toBe('3');
+  });
+
+  it('runs the real agent, which links a channel once somebody serves it', async () => {
+    const channels = [{ name: 'org.qemu.guest_agent.0', connection: 'socket', path: '/run/x.sock' }] as const;
+    const { domains, store, hypervisor } = await start({ domains: [{ channels }] });
+    const frontend = '/local/domain/1/device/console/1';
+    const [reference, port] = [`${frontend}/ring-ref`, `${frontend}/port`].map((path) => store.readText(path));
+    const backend = new TestBackend(hypervisor, Number(await reference), Number(await port));
+    const link = join(domains[0]?.root ?? '', 'dev/xenchannel/org.qemu.guest_agent.0');
+    expect(existsSync(link)).toBe(false);
+    await store.write('/local/domain/0/backend/console/1/1/state', '4');
+    await until(() => existsSync(link));
+    const fd = openSync(link, constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK);
+    writeSync(fd, 'raw\n');
+    await until(() => backend.received.toString() === 'raw\n');
+    closeSync(fd);
+    backend.hypervisor.close();
   });
 
   it('destroys a domain without a trace, and tells who watches', async () => {
