@@ -272,7 +272,7 @@ function removeInTransaction(
   if (!(parent instanceof TransactionNode)) return 'EINVAL';
   const problem = removeBelow(core, request, transaction, path, true);
   if (problem !== undefined) return problem;
-  parent.removeChild(path.name);
+  if (!parent.removeChild(path.name)) return 'EIO';
   store(parent, ++core.tree.generation);
   return undefined;
 }

@@ -31,7 +31,7 @@ export class TransactionNode implements NodeView {
   committed = false;
   #base: Map<string, StoreNode> | undefined;
   #removed: Set<string> | undefined;
-  #added: Set<string> | undefined;
+  #added: string[] | undefined;
   #listing: string | undefined;
 
   constructor(path: Path, original: StoreNode | undefined, permissions: NodePermissions) {
@@ -61,20 +61,27 @@ export class TransactionNode implements NodeView {
     return this.#listing;
   }
 
+  /** May list a name twice: one that vanished outside after this copy was taken. Such a transaction cannot commit. */
   addChild(name: string): void {
     this.#listing = undefined;
-    this.#added ??= new Set();
-    this.#added.add(name);
+    this.#added ??= [];
+    this.#added.push(name);
     this.childBytes += name.length + 1;
   }
 
-  removeChild(name: string): void {
-    this.#listing = undefined;
-    if (this.#added?.delete(name) !== true) {
+  /** False if the copy has no such child: one that appeared outside after it was taken. */
+  removeChild(name: string): boolean {
+    if (this.#base?.has(name) === true && this.#removed?.has(name) !== true) {
       this.#removed ??= new Set();
       this.#removed.add(name);
+    } else {
+      const index = this.#added?.indexOf(name) ?? -1;
+      if (index < 0) return false;
+      this.#added?.splice(index, 1);
     }
+    this.#listing = undefined;
     this.childBytes -= name.length + 1;
+    return true;
   }
 
   /** A node that the transaction makes: empty, whatever it was before. */
