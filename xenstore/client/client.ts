@@ -172,7 +172,7 @@ export class XenstoreClient extends RequestOperations implements Store {
     await this.#link.close();
   }
 
-  protected override async ask(type: OpNumber, payload: Buffer, path?: string): Promise<Buffer> {
+  protected override ask(type: OpNumber, payload: Buffer, path?: string): Promise<Buffer> {
     const call = new Call(type, 0, payload, path);
     this.#link.submit(call);
     return call.promise;
@@ -208,7 +208,7 @@ export class XenstoreClient extends RequestOperations implements Store {
   }
 
   #register(entry: WatchEntry, connection: Connection): void {
-    const { promise } = connection.call(Op.Watch, entry.payload, entry.path);
+    const { promise } = connection.call(Op.Watch, entry.payload, { path: entry.path });
     promise.then(
       () => this.#watches.confirm(entry),
       (error: XenstoreError) => {
@@ -221,7 +221,7 @@ export class XenstoreClient extends RequestOperations implements Store {
   async #removeWatch(entry: WatchEntry): Promise<void> {
     if (entry.stopped) return;
     this.#watches.remove(entry);
-    const call = this.#link.newest?.call(Op.Unwatch, entry.payload, entry.path);
+    const call = this.#link.newest?.call(Op.Unwatch, entry.payload, { path: entry.path, urgent: true });
     // ENOENT: it had been refused, or reset. Disconnected: it is gone with its connection.
     await call?.promise.catch((error: unknown) => {
       if (!isXenstoreError(error, 'ENOENT', 'disconnected', 'closed', 'protocol')) throw error;
@@ -232,10 +232,11 @@ export class XenstoreClient extends RequestOperations implements Store {
 /** Registers all watches on a new connection, in order; the daemon's first event then calls each listener once. */
 async function restoreWatches(watches: WatchRegistry, connection: Connection): Promise<void> {
   const answers = watches.all().map(async (entry) => {
-    const call = new Call(Op.Watch, 0, entry.payload, entry.path);
-    connection.submit(call, { urgent: true });
-    await call.promise;
+    const options = { path: entry.path, urgent: true };
+    await connection.call(Op.Watch, entry.payload, options).promise;
     if (!entry.stopped) watches.confirm(entry);
+    // Given up meanwhile; stopping it has asked the same, in which case the daemon says ENOENT.
+    else connection.call(Op.Unwatch, entry.payload, options).promise.catch(() => {});
   });
   await Promise.all(answers);
 }

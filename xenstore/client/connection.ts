@@ -23,6 +23,13 @@ export interface ConnectionOptions {
   readonly replyTimeoutMs: number;
 }
 
+export interface CallOptions {
+  readonly path?: string;
+  readonly transactionId?: number;
+  /** Passes the limit on waiting requests: what gives something back must not be refused. */
+  readonly urgent?: boolean;
+}
+
 export class Connection {
   readonly kind: Transport['kind'];
   /** Longest payload of a request. */
@@ -67,14 +74,14 @@ export class Connection {
     return this.#broken;
   }
 
-  /** Asks; `urgent` passes the limit on waiting requests. Rejects as the daemon says, or with why the connection broke. */
-  call(type: OpNumber, payload: Buffer, path?: string, transactionId = 0): Call {
+  /** Asks. The promise of the call rejects as the daemon says, or with why the connection broke. */
+  call(type: OpNumber, payload: Buffer, { path, transactionId = 0, urgent = false }: CallOptions = {}): Call {
     const call = new Call(type, transactionId, payload, path);
-    this.submit(call);
+    this.submit(call, { urgent });
     return call;
   }
 
-  submit(call: Call, options?: { urgent?: boolean }): void {
+  submit(call: Call, options?: { urgent: boolean }): void {
     if (this.#broken !== undefined) {
       call.reject(this.#broken);
       return;

@@ -45,7 +45,7 @@ async function tryOnce<T>(connection: Connection, fn: (tx: StoreOperations) => P
     tx.end();
     if (connection.broken !== undefined) return retryIfLost(connection, error);
     // Whatever the answer is, the error of `fn` matters more.
-    await connection.call(Op.TransactionEnd, strings('F'), undefined, id).promise.catch(() => {});
+    await connection.call(Op.TransactionEnd, strings('F'), { transactionId: id, urgent: true }).promise.catch(() => {});
     throw error;
   }
   tx.end();
@@ -63,7 +63,7 @@ async function start(connection: Connection): Promise<number> {
 }
 
 async function commit<T>(connection: Connection, id: number, value: T): Promise<Outcome<T>> {
-  const call = connection.call(Op.TransactionEnd, strings('T'), undefined, id);
+  const call = connection.call(Op.TransactionEnd, strings('T'), { transactionId: id, urgent: true });
   try {
     await call.promise;
     return { value };
@@ -107,7 +107,8 @@ class TransactionOperations extends RequestOperations {
       const sentence = `an operation on '${path ?? ''}' came after its transaction had ended: is an await missing?`;
       return Promise.reject(new XenstoreError('EINVAL', sentence, path === undefined ? {} : { path }));
     }
-    return this.#connection.call(type, payload, path, this.#id).promise;
+    const options = path === undefined ? { transactionId: this.#id } : { transactionId: this.#id, path };
+    return this.#connection.call(type, payload, options).promise;
   }
 
   protected override get maxPayloadBytes(): number {
