@@ -8,7 +8,9 @@ import { parseArgs } from 'node:util';
 import { GenuineDaemon, type GenuineKind } from './peers/genuine.js';
 import { OurDaemon } from './peers/ours.js';
 import { randomSplit } from './random.js';
+import { runRandom } from './suites/random.js';
 import { judge, loadScripts, RECORDED_FROM, type Report, record, runScripts, type Scripts } from './suites/scripts.js';
+import { compareTools, runOfficialTest, watchUnderLoad } from './suites/tools.js';
 
 type Setting = {
   readonly top: string;
@@ -16,7 +18,11 @@ type Setting = {
   readonly like: GenuineKind;
   readonly only: string;
   readonly seed: number;
+  readonly seconds: number;
 };
+
+/** More than any buffer between the daemon and libxenstore's reader thread holds. */
+const WATCH_EVENTS = 50_000;
 
 const OUR_LIKENESS = { 'xenstored-4.17': 'xenstored-4.17', 'oxenstored-4.17': 'oxenstored' } as const;
 
@@ -47,7 +53,7 @@ async function oursAgainstScripts(setting: Setting): Promise<boolean> {
   const started = Date.now();
   const scripts = scriptsOf(setting, setting.like);
   const differences = readFileSync(join(setting.top, 'test/conformance/differences.txt'), 'utf8');
-  const outcomes = await runScripts(scripts, async () => new OurDaemon(OUR_LIKENESS[setting.like]));
+  const outcomes = await runScripts(scripts, () => OurDaemon.start(OUR_LIKENESS[setting.like]));
   return show(`ours: like ${setting.like}`, judge(scripts, outcomes, { like: setting.like, differences }), started);
 }
 
@@ -56,8 +62,62 @@ async function oursInPieces(setting: Setting): Promise<boolean> {
   const scripts = scriptsOf(setting, setting.like);
   const differences = readFileSync(join(setting.top, 'test/conformance/differences.txt'), 'utf8');
   const split = randomSplit(setting.seed);
-  const outcomes = await runScripts(scripts, async () => new OurDaemon(OUR_LIKENESS[setting.like]), { split });
+  const outcomes = await runScripts(scripts, () => OurDaemon.start(OUR_LIKENESS[setting.like]), { split });
   return show('ours: bytes split anywhere', judge(scripts, outcomes, { like: setting.like, differences }), started);
+}
+
+async function randomAgainstGenuine(setting: Setting): Promise<boolean> {
+  const started = Date.now();
+  const { cases, steps, difference } = await runRandom({
+    seed: setting.seed,
+    limitMs: setting.seconds * 1000,
+    startGenuine: () => GenuineDaemon.start(setting.like, setting.cache),
+    startOurs: () => OurDaemon.start(OUR_LIKENESS[setting.like]),
+  });
+  const seconds = ((Date.now() - started) / 1000).toFixed(1);
+  const verdict = difference === undefined ? 'all equal' : 'DIFFERENT';
+  console.log(`${'ours: random requests'.padEnd(34)} ${cases} cases, ${steps} steps, ${verdict}  (${seconds} s)`);
+  if (difference !== undefined) console.log(difference);
+  return difference === undefined;
+}
+
+/** Runs `use` with a fresh genuine daemon and a fresh one of ours. */
+async function withBoth<T>(setting: Setting, use: (genuine: string, ours: string) => Promise<T>): Promise<T> {
+  const genuine = await GenuineDaemon.start(setting.like, setting.cache);
+  const ours = await OurDaemon.start(OUR_LIKENESS[setting.like]);
+  try {
+    return await use(genuine.socketPath, ours.socketPath);
+  } finally {
+    await ours.close();
+    await genuine.close();
+  }
+}
+
+async function toolsOnBoth(setting: Setting): Promise<boolean> {
+  const started = Date.now();
+  const commands = join(setting.top, 'test/conformance/tools.txt');
+  const { run, problems } = await withBoth(setting, (genuine, ours) =>
+    compareTools(commands, setting.cache, genuine, ours),
+  );
+  const report = { run, equal: run - problems.length, explained: 0, problems };
+  return show('ours: xenstore-utils', report, started);
+}
+
+async function officialTest(setting: Setting): Promise<boolean> {
+  const started = Date.now();
+  const problems = await withBoth(setting, (genuine, ours) => runOfficialTest(setting.cache, { genuine, ours }));
+  return show('ours: test-xenstore', { run: 2, equal: 2 - problems.length, explained: 0, problems }, started);
+}
+
+async function watchLoad(setting: Setting): Promise<boolean> {
+  const started = Date.now();
+  const problem = await withBoth(setting, (_genuine, ours) => watchUnderLoad(setting.cache, ours, WATCH_EVENTS));
+  const problems = problem === undefined ? [] : [problem];
+  return show(
+    `ours: ${WATCH_EVENTS} events, libxenstore`,
+    { run: 1, equal: 1 - problems.length, explained: 0, problems },
+    started,
+  );
 }
 
 async function recordAll(setting: Setting): Promise<boolean> {
@@ -73,6 +133,10 @@ const SUITES: Readonly<Record<string, (setting: Setting) => Promise<boolean>>> =
   recording: genuineAgainstScripts,
   ours: oursAgainstScripts,
   split: oursInPieces,
+  tools: toolsOnBoth,
+  official: officialTest,
+  load: watchLoad,
+  random: randomAgainstGenuine,
 };
 
 async function main(): Promise<number> {
@@ -84,6 +148,7 @@ async function main(): Promise<number> {
       like: { type: 'string', default: RECORDED_FROM },
       only: { type: 'string', default: '' },
       seed: { type: 'string', default: '1' },
+      seconds: { type: 'string', default: '60' },
       record: { type: 'boolean', default: false },
     },
   });
@@ -93,7 +158,14 @@ async function main(): Promise<number> {
     console.error(`suites: ${Object.keys(SUITES).join(' ')}; --like xenstored-4.17 or oxenstored-4.17`);
     return 2;
   }
-  const setting = { top: values.top, cache: values.cache, like, only: values.only, seed: Number(values.seed) } as const;
+  const setting: Setting = {
+    top: values.top,
+    cache: values.cache,
+    like,
+    only: values.only,
+    seed: Number(values.seed),
+    seconds: Number(values.seconds),
+  };
   if (values.record) return (await recordAll(setting)) ? 0 : 1;
   const chosen = positionals.length > 0 ? positionals : Object.keys(SUITES);
   let good = true;

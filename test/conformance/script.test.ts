@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { parseDifferences } from './differences.js';
 import { foldOutcome, formatBytes, parseBytes, splitWords } from './notation.js';
 import { OurDaemon } from './peers/ours.js';
-import { describeDifference, runCase } from './run-case.js';
-import { parseScript, rewriteScript } from './script.js';
+import { describeDifference, type Outcome, runCase } from './run-case.js';
+import { type Case, parseScript, rewriteScript, type Step } from './script.js';
 
 describe('bytes in a script', () => {
   it.each([
@@ -38,11 +38,20 @@ dom0: WRITE /a 2 => OK
 dom0: READ /a => "3"
 `;
 
+async function answersOf(test: Case): Promise<Map<Step, Outcome>> {
+  const peer = await OurDaemon.start('xenstored-4.17');
+  try {
+    return await runCase(peer, test);
+  } finally {
+    await peer.close();
+  }
+}
+
 describe('a script', () => {
   it('is told apart from other answers and from missing events', async () => {
     const [test] = parseScript('wrong.txt', WRONG).cases;
     if (test === undefined) throw new Error('no case');
-    const difference = describeDifference(test, await runCase(new OurDaemon('xenstored-4.17'), test)) ?? '';
+    const difference = describeDifference(test, await answersOf(test)) ?? '';
     expect(difference).toContain('expected EACCES\n    received OK');
     expect(difference).toContain('(at dom0.b)\n    expected nothing\n    received event /a t');
     expect(difference).toContain('expected "3"\n    received "2"');
@@ -52,12 +61,12 @@ describe('a script', () => {
     const script = parseScript('wrong.txt', WRONG);
     const [test] = script.cases;
     if (test === undefined) throw new Error('no case');
-    const recorded = rewriteScript(script, await runCase(new OurDaemon('xenstored-4.17'), test));
+    const recorded = rewriteScript(script, await answersOf(test));
     expect(recorded).toContain('dom0: WRITE /a 1 => OK\n');
     expect(recorded).toContain('dom0: WRITE /a 2 => OK\n  dom0.b <= event /a t\n');
     const [again] = parseScript('right.txt', recorded).cases;
     if (again === undefined) throw new Error('no case');
-    expect(describeDifference(again, await runCase(new OurDaemon('xenstored-4.17'), again))).toBeUndefined();
+    expect(describeDifference(again, await answersOf(again))).toBeUndefined();
   });
 
   it.each([

@@ -16,7 +16,7 @@ const SCRIPTS = loadScripts(fileURLToPath(new URL('scripts', import.meta.url)), 
 const EXPLAINED = parseDifferences(readFileSync(new URL('differences.txt', import.meta.url), 'utf8'));
 
 async function differenceOf(test: Case, options: RunOptions = {}): Promise<string | undefined> {
-  const peer = new OurDaemon('xenstored-4.17');
+  const peer = await OurDaemon.start('xenstored-4.17');
   try {
     return describeDifference(test, await runCase(peer, test, options));
   } finally {

@@ -5,44 +5,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Wire } from '../connection.js';
 import type { MachineVerb, Peer } from './peer.js';
+import { connectTo } from './socket.js';
 
 export type GenuineKind = 'xenstored-4.17' | 'oxenstored-4.17';
 
 const START_LIMIT_MS = 10_000;
 const VIRQ_DOM_EXC = '1';
-
-export function socketWire(socket: Socket): Wire {
-  socket.on('error', () => {}); // 'close' follows
-  return {
-    send: (bytes) => void socket.write(bytes),
-    onBytes: (listener) => void socket.on('data', listener),
-    onClosed: (listener) => void socket.on('close', listener),
-    pause: () => void socket.pause(),
-    resume: () => void socket.resume(),
-    close: () => void socket.destroy(),
-  };
-}
-
-const CONNECT_TRIES = 500;
-
-/** Connects; C xenstored listens with a backlog of one, so a second connection may have to try again. */
-export async function connectTo(path: string): Promise<Wire> {
-  for (let tries = 1; ; tries++) {
-    const socket = connect(path);
-    try {
-      await once(socket, 'connect');
-      return socketWire(socket);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || tries === CONNECT_TRIES) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 1));
-    }
-  }
-}
 
 /** The command that starts the daemon in the foreground. */
 function commandOf(kind: GenuineKind, cache: string, folder: string, options: readonly string[]): string[] {

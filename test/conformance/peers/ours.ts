@@ -1,69 +1,61 @@
 /**
- * The project's own xenstore daemon as a peer. Domains appear and vanish through the engine's own entry points, as the
- * simulation uses them; INTRODUCE and RELEASE come over the wire as for any daemon.
+ * The project's own xenstore daemon as a peer, behind real sockets. Domains appear and vanish through the engine's own
+ * entry points, as the simulation uses them; INTRODUCE and RELEASE come over the wire as for any daemon.
  */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { XenstoreEngine } from '../../../xenstore/daemon/engine.js';
 import type { Likeness } from '../../../xenstore/daemon/likeness.js';
+import { XenstoreServer } from '../../../xenstore/daemon/server.js';
 import type { Wire } from '../connection.js';
 import type { MachineVerb, Peer } from './peer.js';
-
-/** A connection straight into the engine: no socket in between, so what is received is what was decided. */
-class EngineWire implements Wire {
-  readonly #connection: { push(chunk: Buffer): void; close(): void };
-  readonly #received: Buffer[] = [];
-  #onBytes: (bytes: Buffer) => void = () => {};
-  #onClosed: () => void = () => {};
-
-  constructor(engine: XenstoreEngine, domid: number) {
-    const later = (bytes: Buffer) => {
-      this.#received.push(bytes);
-      queueMicrotask(() => this.#deliver());
-    };
-    this.#connection = engine.connect(domid, later, () => queueMicrotask(() => this.#onClosed()));
-  }
-
-  #deliver(): void {
-    for (const bytes of this.#received.splice(0)) this.#onBytes(bytes);
-  }
-
-  send(bytes: Buffer): void {
-    this.#connection.push(bytes);
-  }
-
-  onBytes(listener: (bytes: Buffer) => void): void {
-    this.#onBytes = listener;
-  }
-
-  onClosed(listener: () => void): void {
-    this.#onClosed = listener;
-  }
-
-  pause(): void {}
-  resume(): void {}
-
-  close(): void {
-    this.#connection.close();
-  }
-}
+import { connectTo } from './socket.js';
 
 export class OurDaemon implements Peer {
   readonly name: string;
   readonly #engine: XenstoreEngine;
+  readonly #server: XenstoreServer;
+  readonly #folder = mkdtempSync(join(tmpdir(), 'xc-'));
+  /** Domains that have a socket. */
+  readonly #sockets = new Set<number>();
   /** What the hypervisor has; the engine asks. */
   readonly #domains = new Set<number>([0]);
   readonly #shutDown = new Set<number>();
 
-  constructor(like: Likeness) {
+  private constructor(like: Likeness) {
     this.name = `ours, like ${like}`;
     this.#engine = new XenstoreEngine({ like, domainExists: (domid) => this.#domains.has(domid) });
+    this.#server = new XenstoreServer(this.#engine);
+  }
+
+  static async start(like: Likeness): Promise<OurDaemon> {
+    const daemon = new OurDaemon(like);
+    await daemon.#listen(0);
+    return daemon;
+  }
+
+  async #listen(domid: number): Promise<void> {
+    if (this.#sockets.has(domid)) return;
+    this.#sockets.add(domid);
+    await this.#server.listen(this.socketPathOf(domid), domid);
+  }
+
+  socketPathOf(domid: number): string {
+    return join(this.#folder, String(domid));
+  }
+
+  get socketPath(): string {
+    return this.socketPathOf(0);
   }
 
   connect(): Promise<Wire> {
-    return Promise.resolve(new EngineWire(this.#engine, 0));
+    return connectTo(this.socketPath);
   }
 
-  connectDomain(domid: number): Promise<Wire> {
-    return Promise.resolve(new EngineWire(this.#engine, domid));
+  async connectDomain(domid: number): Promise<Wire> {
+    await this.#listen(domid);
+    return connectTo(this.socketPathOf(domid));
   }
 
   async machine(verb: MachineVerb, domid: number): Promise<void> {
@@ -81,7 +73,8 @@ export class OurDaemon implements Peer {
     }
   }
 
-  close(): Promise<void> {
-    return Promise.resolve();
+  async close(): Promise<void> {
+    await this.#server.close();
+    rmSync(this.#folder, { recursive: true, force: true });
   }
 }
