@@ -68,6 +68,14 @@ export const ERRORS = {
     exit: EXIT.environment,
     manual: 'The xenchannel daemon does not answer on its control socket.',
   },
+  'qemu-unreachable': {
+    exit: EXIT.environment,
+    manual: 'The QEMU of the domain does not answer on its QMP socket, or the domain has none.',
+  },
+  'qemu-refused': {
+    exit: EXIT.conflict,
+    manual: 'QEMU refused to add or remove the chardev; the sentence has its words.',
+  },
   'not-on-xen': { exit: EXIT.environment, manual: 'The Xen devices are missing or may not be used here.' },
   'module-missing': {
     exit: EXIT.environment,
@@ -89,6 +97,14 @@ export const ERRORS = {
   'frontend-malformed': {
     exit: EXIT.guestNotReady,
     manual: 'The guest wrote a state, ring-ref or port that is no such thing.',
+  },
+  'frontend-flapping': {
+    exit: EXIT.guestNotReady,
+    manual: 'The guest connects and disconnects its end too often; it has to wait.',
+  },
+  'backend-malformed': {
+    exit: EXIT.environment,
+    manual: 'The backend nodes of a channel contradict themselves or hold values that attach never writes.',
   },
   'bytes-dropped': { exit: EXIT.partial, manual: 'A bounded queue overflowed; the count says how much was dropped.' },
   interrupted: { exit: EXIT.interrupted, manual: 'Ended by a signal.' },

@@ -145,6 +145,8 @@ function backendKeys({ domid }: ChannelAddress, spec: ChannelSpec, resolvedPath:
   if (spec.owner !== undefined) entries.push([KEY.owner, spec.owner]);
   if (spec.group !== undefined) entries.push([KEY.group, spec.group]);
   if (spec.limitBytes !== DEFAULT_LIMIT_BYTES) entries.push([KEY.limit, String(spec.limitBytes)]);
+  if (spec.overflow === 'drop-newest') entries.push([KEY.overflow, spec.overflow]);
+  if (spec.speakFirst === true) entries.push([KEY.speakFirst, '1']);
   if (spec.backend !== 'native') entries.push([KEY.backend, spec.backend]);
   return entries;
 }

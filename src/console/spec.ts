@@ -9,6 +9,8 @@ export type Connection = 'socket' | 'pty';
 /** `native`: our daemon serves the ring. `qemu`: the QEMU of the domain does. */
 export type Backend = 'native' | 'qemu';
 
+export type Overflow = 'drop-oldest' | 'drop-newest';
+
 export interface ChannelSpec {
   readonly name: ChannelName;
   readonly connection: Connection;
@@ -23,6 +25,10 @@ export interface ChannelSpec {
   readonly group?: string;
   /** Most bytes kept for a slow or absent host client. */
   readonly limitBytes: number;
+  /** What goes when that is full; undefined: the oldest bytes. */
+  readonly overflow?: Overflow;
+  /** Bytes for the guest do not wait until it has spoken or opened the channel. */
+  readonly speakFirst?: boolean;
 }
 
 /** libxl's own value for a console (xen:tools/libs/light/libxl_console.c, LIBXL_XENCONSOLE_LIMIT). */
@@ -70,6 +76,8 @@ export interface ChannelSpecInput {
   readonly owner?: string | undefined;
   readonly group?: string | undefined;
   readonly limitBytes?: number | undefined;
+  readonly overflow?: string | undefined;
+  readonly speakFirst?: boolean | undefined;
 }
 
 /**
@@ -77,9 +85,13 @@ export interface ChannelSpecInput {
  * `path-illegal`, `device-id-out-of-range`, `usage-invalid`.
  */
 export function parseChannelSpec(input: ChannelSpecInput): ChannelSpec {
-  const { deviceId, path, mode, owner, group, limitBytes = DEFAULT_LIMIT_BYTES } = input;
+  const { deviceId, path, mode, owner, group, speakFirst, limitBytes = DEFAULT_LIMIT_BYTES } = input;
   const connection = oneOf('connection', input.connection ?? 'socket', ['socket', 'pty'] as const);
   const backend = oneOf('backend', input.backend ?? 'native', ['native', 'qemu'] as const);
+  const overflow =
+    input.overflow === undefined
+      ? undefined
+      : oneOf('overflow', input.overflow, ['drop-oldest', 'drop-newest'] as const);
   const name = parseChannelName(input.name);
   if (path !== undefined) checkSocketPath(path);
   if (deviceId !== undefined) checkDeviceId(deviceId);
@@ -87,6 +99,7 @@ export function parseChannelSpec(input: ChannelSpecInput): ChannelSpec {
   checkRange('limit', limitBytes, MIN_LIMIT_BYTES, MAX_LIMIT_BYTES, String);
   checkAccount('owner', owner);
   checkAccount('group', group);
+  if (backend === 'qemu') refuseForQemu({ mode, owner, group, overflow, 'speak-first': speakFirst });
   return {
     name,
     connection,
@@ -97,7 +110,18 @@ export function parseChannelSpec(input: ChannelSpecInput): ChannelSpec {
     ...(mode === undefined ? {} : { mode }),
     ...(owner === undefined ? {} : { owner }),
     ...(group === undefined ? {} : { group }),
+    ...(overflow === undefined ? {} : { overflow }),
+    ...(speakFirst === undefined ? {} : { speakFirst }),
   };
+}
+
+/** What only our own daemon can do. */
+function refuseForQemu(options: Readonly<Record<string, unknown>>): void {
+  const given = Object.keys(options).filter((key) => options[key] !== undefined);
+  if (given.length === 0) return;
+  throw new ChannelError('usage-invalid', `QEMU's channels know no ${given.join(', ')}: use the native backend`, {
+    options: given,
+  });
 }
 
 function oneOf<T extends string>(what: string, text: string, choices: readonly T[]): T {

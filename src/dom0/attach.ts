@@ -27,6 +27,8 @@ import { consoleIds } from './channels.js';
 import { isDaemonRunning } from './control-client.js';
 import { type Domain, describeDomain, parseDomid, readDomain, resolveDomain } from './domains.js';
 import { type Dom0Environment, mapBounded } from './environment.js';
+import { isListening } from './listening.js';
+import { addSocketChardev, removeChardev } from './qemu.js';
 import { describeState } from './states.js';
 
 export interface AttachRequest {
@@ -65,11 +67,13 @@ export async function attach(store: Store, request: AttachRequest, env: Dom0Envi
   if (env.backendDomid === 0) await checkPathIsFree(path, spec, env.runDirectory);
   await checkAlive(store, domain);
 
-  const { address, writes } = await store.transaction(async (tx) => {
-    const planned = await planInTransaction(tx, { domain, spec, path, backendDomid: env.backendDomid });
-    if (request.dryRun !== true) await writeAll(tx, planned.address, planned.writes);
-    return planned;
-  });
+  const planned = { domain, spec, path, backendDomid: env.backendDomid };
+  const { address, writes } =
+    request.dryRun === true
+      ? await store.transaction((tx) => planInTransaction(tx, planned))
+      : spec.backend === 'qemu' && spec.connection === 'socket'
+        ? await attachToQemu(store, planned, env)
+        : await writeInTransaction(store, planned);
   if (spec.backend === 'native' && request.dryRun !== true && !(await isDaemonRunning(env))) {
     warnings.push(`no daemon answers at ${env.runDirectory}: the channel connects as soon as one runs`);
   }
@@ -90,6 +94,29 @@ export async function attach(store: Store, request: AttachRequest, env: Dom0Envi
 
 type Plan = { readonly address: ChannelAddress; readonly writes: readonly NodeWrite[] };
 type PlanInput = { domain: Domain; spec: ChannelSpec; path: string; backendDomid: number };
+
+function writeInTransaction(store: Store, input: PlanInput): Promise<Plan> {
+  return store.transaction(async (tx) => {
+    const plan = await planInTransaction(tx, input);
+    await writeAll(tx, plan.address, plan.writes);
+    return plan;
+  });
+}
+
+/**
+ * QEMU must have the chardev before the nodes appear: it looks for it once, and without it the channel connects to
+ * nothing (seen with QEMU 7.2). So the device id is chosen first and held by the chardev, whose id contains it.
+ */
+async function attachToQemu(store: Store, input: PlanInput, env: Dom0Environment): Promise<Plan> {
+  const { address } = await store.transaction((tx) => planInTransaction(tx, input));
+  await addSocketChardev(env, address.domid, address.deviceId, input.path);
+  try {
+    return await writeInTransaction(store, { ...input, spec: { ...input.spec, deviceId: address.deviceId } });
+  } catch (error) {
+    await removeChardev(env, address.domid, address.deviceId).catch(() => {}); // the first error is the one to tell
+    throw error;
+  }
+}
 
 async function planInTransaction(tx: StoreOperations, input: PlanInput): Promise<Plan> {
   const { domain, spec, path, backendDomid } = input;
@@ -174,6 +201,10 @@ async function checkPathIsFree(path: string, spec: ChannelSpec, runDirectory: st
   if (found === undefined) {
     if (!path.startsWith(`${runDirectory}/`)) await checkDirectory(dirname(path));
     return;
+  }
+  // Our daemon takes no path from anybody; QEMU unlinks what it finds there and binds.
+  if (spec.backend === 'qemu' && found.isSocket() && (await isListening(path))) {
+    throw new ChannelError('path-in-use', `a program listens at ${path} already`, { path });
   }
   if (spec.connection === 'socket' ? found.isSocket() : found.isSymbolicLink()) return;
   throw notASocket(path, 'something else stands there');

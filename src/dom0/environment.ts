@@ -9,6 +9,8 @@ export interface Dom0Environment {
   /** The domain whose daemon serves channels: 0 unless this is a driver domain. */
   readonly backendDomid: number;
   readonly clock: Clock;
+  /** Where libxl keeps its QMP sockets; default /run/xen. */
+  readonly xenRunDirectory?: string;
 }
 
 /** Requests in flight at a time: enough to hide the round trip, too few to be a burden on xenstored. */

@@ -69,13 +69,24 @@ describe('the nodes of a channel', () => {
         .filter(({ path }) => own.has(path.slice(path.lastIndexOf('/') + 1)))
         .map(({ path, value }) => `${path}=${value}`);
     expect(ownKeys(writesFor())).toEqual([]);
-    const keys = ownKeys(writesFor({ mode: 0o600, owner: 'qemu', group: 'kvm', limitBytes: 65536 }));
+    const keys = ownKeys(
+      writesFor({
+        mode: 0o600,
+        owner: 'qemu',
+        group: 'kvm',
+        limitBytes: 65536,
+        overflow: 'drop-newest',
+        speakFirst: true,
+      }),
+    );
     expect(keys).toEqual(
       [BACKEND, LIBXL].flatMap((directory) => [
         `${directory}/xenchannel-mode=0600`,
         `${directory}/xenchannel-owner=qemu`,
         `${directory}/xenchannel-group=kvm`,
         `${directory}/xenchannel-limit=65536`,
+        `${directory}/xenchannel-overflow=drop-newest`,
+        `${directory}/xenchannel-speak-first=1`,
       ]),
     );
   });

@@ -122,7 +122,9 @@ describe('a channel spec', () => {
     const input = {
       name: 'a',
       connection: 'pty',
-      backend: 'qemu',
+      backend: 'native',
+      overflow: 'drop-newest',
+      speakFirst: true,
       path: '/x',
       deviceId: 3,
       mode: 0o600,
@@ -136,6 +138,7 @@ describe('a channel spec', () => {
     [{ connection: 'tcp' }, 'usage-invalid (2): connection "tcp" is not known: use socket or pty'],
     [{ backend: 'xen' }, 'usage-invalid (2): backend "xen" is not known: use native or qemu'],
     [{ mode: 0o1777 }, 'usage-invalid (2): mode 01777 is outside 00 to 0777'],
+    [{ overflow: 'drop' }, 'usage-invalid (2): overflow "drop" is not known: use drop-oldest or drop-newest'],
     [{ limitBytes: 4095 }, 'usage-invalid (2): limit 4095 is outside 4096 to 1073741824'],
     [{ limitBytes: 2 ** 31 }, 'usage-invalid (2): limit 2147483648 is outside 4096 to 1073741824'],
     [{ owner: 'a b' }, 'usage-invalid (2): owner "a b" is no user or group name'],

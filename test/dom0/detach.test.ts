@@ -172,7 +172,7 @@ describe('detach that gets no answer', () => {
     const pending = failureOf(unplug({ timeoutMs: 4000 }));
     await passTime(4000);
     expect(await pending).toBe(
-      'wait-timeout (6): channel "a" of domain 1 (db1) did not close within 4 s: the frontend is connected (4), the backend closing (5); nothing was removed; repeat the command to go on waiting, or use --force',
+      'wait-timeout (6): channel "a" of domain 1 (db1) did not close within 4 s: the frontend is connected (4), the backend closing (5); its backend still has the ring and keeps its nodes; repeat the command to go on waiting, or use --force',
     );
     expect(await host.store.exists(FRONTEND)).toBe(true);
     expect(await host.store.exists(LIBXL)).toBe(true);

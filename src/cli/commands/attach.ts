@@ -15,6 +15,8 @@ interface Options {
   owner?: string;
   group?: string;
   limit?: number;
+  overflow?: string;
+  speakFirst?: boolean;
   wait?: number;
   dryRun?: boolean;
   json?: boolean;
@@ -38,7 +40,9 @@ export function addChannelOptions(command: Command): Command {
     .option('--mode <octal>', 'mode of the socket (default: 0660)', parseMode)
     .option('--owner <user>', 'owner of the socket')
     .option('--group <group>', 'group of the socket')
-    .option('--limit <bytes>', 'most bytes kept for a slow or absent client (default: 1M)', parseBytes);
+    .option('--limit <bytes>', 'most bytes kept for a slow or absent client (default: 1M)', parseBytes)
+    .option('--overflow <policy>', 'drop-oldest or drop-newest (default: drop-oldest)')
+    .option('--speak-first', 'send to the guest before it has opened the channel');
 }
 
 export function addAttach(program: Command, io: Io): void {

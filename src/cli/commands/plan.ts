@@ -15,6 +15,8 @@ interface Options {
   owner?: string;
   group?: string;
   limit?: number;
+  overflow?: string;
+  speakFirst?: boolean;
   domid: number;
   backendDomid: number;
   format?: string;
