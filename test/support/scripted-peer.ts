@@ -103,7 +103,7 @@ export class ScriptedPeer {
     return peer;
   }
 
-  /** (Again) accepts connections. */
+  /** (Again) accepts connections; with a backlog of one, as genuine daemons do. */
   listen(): Promise<void> {
     const server = createServer((socket) => {
       this.#sockets.add(socket);
@@ -111,7 +111,7 @@ export class ScriptedPeer {
       this.#connections.put(new PeerConnection(socket, this.#answer));
     });
     this.#server = server;
-    return new Promise((resolve) => server.listen(this.path, resolve));
+    return new Promise((resolve) => server.listen({ path: this.path, backlog: 1 }, resolve));
   }
 
   /** How connections made from now on are answered. */

@@ -100,7 +100,7 @@ export class XenstoreClient extends RequestOperations implements Store {
    * unknown. This client can be used inside `fn`, outside of the transaction.
    */
   transaction<T>(fn: (tx: StoreOperations) => Promise<T>, options?: TransactionOptions): Promise<T> {
-    return runTransaction(() => this.#link.ready(), fn, options);
+    return runTransaction(this.#link, fn, options);
   }
 
   /**

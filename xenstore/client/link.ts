@@ -6,7 +6,13 @@ import { isXenstoreError, XenstoreError } from '../errors.js';
 import { Op } from '../wire.js';
 import { Connection } from './connection.js';
 import { type Call, MAX_WAITING } from './core.js';
-import { type ConnectOptions, type ReconnectPolicy, reconnectPolicy, systemStoreClock } from './options.js';
+import {
+  type ConnectOptions,
+  type ReconnectPolicy,
+  reconnectPolicy,
+  type StoreClock,
+  systemStoreClock,
+} from './options.js';
 import { candidatePaths, type OpenedTransport, openTransport, type Transport } from './transport.js';
 
 export interface LinkHooks {
@@ -90,8 +96,12 @@ export class Link {
     return this.#ended;
   }
 
-  get clock() {
+  get clock(): StoreClock {
     return this.#options.clock ?? systemStoreClock;
+  }
+
+  get random(): () => number {
+    return this.#options.random ?? Math.random;
   }
 
   submit(call: Call): void {
@@ -180,15 +190,15 @@ export class Link {
     }
     const fullDelayMs = Math.min(policy.maxDelayMs, policy.firstDelayMs * 2 ** Math.min(this.#tries, 30));
     this.#tries++;
-    const random = this.#options.random ?? Math.random;
-    this.#after(fullDelayMs * (1 - random() / 2), () => void this.#tryAgain());
+    this.#after(fullDelayMs * (1 - this.random() / 2), () => void this.#tryAgain());
   }
 
   async #tryAgain(): Promise<void> {
     let connection: Connection | undefined;
     try {
       const { openDevice } = this.#options;
-      const opened = await openTransport([this.path], openDevice === undefined ? {} : { openDevice });
+      const options = { clock: this.clock, ...(openDevice === undefined ? {} : { openDevice }) };
+      const opened = await openTransport([this.path], options);
       if (this.#ended !== undefined) {
         await opened.transport.close();
         return;

@@ -7,26 +7,48 @@ import type { StoreOperations, TransactionOptions } from '../operations.js';
 import { Op, type OpNumber } from '../wire.js';
 import type { Connection } from './connection.js';
 import { RequestOperations, strings } from './operations.js';
+import type { StoreClock } from './options.js';
 
 const DEFAULT_MAX_TRIES = 100;
+/**
+ * The first conflicts are answered at once: one of the rivals has won. From here on each waits a random time below a
+ * bound that doubles up to the last, or a crowd of rivals would keep the daemon busy with lost attempts.
+ */
+const EAGER_TRIES = 3;
+const MAX_PAUSE_MS = 32;
+
+export interface TransactionHost {
+  readonly clock: StoreClock;
+  readonly random: () => number;
+  /** A usable connection; rejects when there is none to be expected. */
+  ready(): Promise<Connection>;
+}
 
 type Outcome<T> = { readonly value: T } | { readonly retryBecause: XenstoreError };
 
-/** `ready` gives a usable connection, or rejects when there is none to be expected. */
 export async function runTransaction<T>(
-  ready: () => Promise<Connection>,
+  host: TransactionHost,
   fn: (tx: StoreOperations) => Promise<T>,
   { maxTries = DEFAULT_MAX_TRIES }: TransactionOptions = {},
 ): Promise<T> {
   let last: XenstoreError | undefined;
   for (let tries = 0; tries < maxTries; tries++) {
-    const outcome = await tryOnce(await ready(), fn);
+    if (last?.code === 'EAGAIN') await pause(host, tries);
+    const outcome = await tryOnce(await host.ready(), fn);
     if ('value' in outcome) return outcome.value;
     last = outcome.retryBecause;
   }
   if (last?.code === 'disconnected') throw last;
   throw new XenstoreError('conflict', `a transaction lost against other writers ${maxTries} times in a row`, {
     cause: last,
+  });
+}
+
+async function pause({ clock, random }: TransactionHost, tries: number): Promise<void> {
+  if (tries <= EAGER_TRIES) return;
+  const delayMs = random() * Math.min(MAX_PAUSE_MS, 2 ** (tries - EAGER_TRIES));
+  await new Promise<void>((resolve) => {
+    clock.after(delayMs, resolve);
   });
 }
 

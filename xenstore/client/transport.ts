@@ -6,7 +6,7 @@ import { stat } from 'node:fs/promises';
 import { createConnection, type Socket } from 'node:net';
 import { XenstoreError } from '../errors.js';
 import { openDeviceTransport } from './device.js';
-import type { ConnectOptions } from './options.js';
+import { type ConnectOptions, type StoreClock, systemStoreClock } from './options.js';
 
 export interface TransportHandlers {
   readonly onData: (chunk: Buffer) => void;
@@ -46,12 +46,20 @@ export function candidatePaths(env: NodeJS.ProcessEnv): readonly string[] {
   return ['/run/xenstored/socket', '/var/run/xenstored/socket', device];
 }
 
+/**
+ * Genuine daemons listen with a backlog of one (xen:tools/xenstored/posix.c: listen(sock, 1)), so that of several
+ * clients that come at once some get EAGAIN. libxenstore's blocking connect waits; this one asks again so often, with
+ * such a pause, which makes about two seconds.
+ */
+const BUSY_TRIES = 200;
+const BUSY_DELAY_MS = 10;
+
 export interface OpenedTransport {
   readonly transport: Transport;
   readonly path: string;
 }
 
-type OpenOptions = Pick<ConnectOptions, 'openDevice' | 'signal'>;
+type OpenOptions = Pick<ConnectOptions, 'openDevice' | 'signal' | 'clock'>;
 
 /** Opens the first path that works. Throws XenstoreError `unreachable` that names each path with its errno. */
 export async function openTransport(paths: readonly string[], options: OpenOptions): Promise<OpenedTransport> {
@@ -72,7 +80,7 @@ async function openOne(path: string, options: OpenOptions): Promise<Transport> {
   signal?.throwIfAborted();
   const status = await stat(path);
   signal?.throwIfAborted();
-  if (status.isSocket()) return connectSocket(path, signal);
+  if (status.isSocket()) return connectPatiently(path, signal, options.clock ?? systemStoreClock);
   if (status.isCharacterDevice()) {
     const transport = await openDevice(path);
     if (signal?.aborted) await transport.close();
@@ -98,6 +106,20 @@ function unreachable(failures: readonly { path: string; cause: unknown }[]): Xen
   }
   const list = failures.map(({ path, cause }) => `${path} (${errnoOf(cause)})`).join(', ');
   return new XenstoreError('unreachable', `no xenstore daemon answers at ${list}`, { cause: failures[0]?.cause });
+}
+
+async function connectPatiently(path: string, signal: AbortSignal | undefined, clock: StoreClock): Promise<Transport> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await connectSocket(path, signal);
+    } catch (error) {
+      if (errnoOf(error) !== 'EAGAIN' || tries === BUSY_TRIES) throw error;
+    }
+    await new Promise<void>((resolve) => {
+      clock.after(BUSY_DELAY_MS, resolve);
+    });
+    signal?.throwIfAborted();
+  }
 }
 
 function connectSocket(path: string, signal: AbortSignal | undefined): Promise<Transport> {

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { type Message, Op, XenstoreClient, XenstoreError } from '../../../xenstore/index.js';
+import { type ConnectOptions, type Message, Op, XenstoreClient, XenstoreError } from '../../../xenstore/index.js';
 import { type PeerConnection, ScriptedPeer, stringsOf } from '../../support/scripted-peer.js';
 
 const cleanUp: (() => Promise<void>)[] = [];
@@ -11,7 +11,11 @@ afterEach(async () => {
  * A daemon that gives out transaction ids 1, 2, ... and answers END by `end`; the trace shows what was asked, with the
  * transaction id.
  */
-async function connect(end: (request: Message, connection: PeerConnection, count: number) => void, reconnect = false) {
+async function connect(
+  end: (request: Message, connection: PeerConnection, count: number) => void,
+  reconnect = false,
+  options: ConnectOptions = {},
+) {
   const trace: string[] = [];
   let transactions = 0;
   let ends = 0;
@@ -24,6 +28,7 @@ async function connect(end: (request: Message, connection: PeerConnection, count
   });
   cleanUp.push(() => peer.stop());
   const client = await XenstoreClient.connect({
+    ...options,
     path: peer.path,
     reconnect: reconnect ? { firstDelayMs: 1, maxDelayMs: 1 } : false,
   });
@@ -64,8 +69,23 @@ describe('XenstoreClient.transaction', () => {
     expect(runs).toBe(4);
   });
 
+  it('pauses for a random time, growing to 32 ms, from the fourth conflict on', async () => {
+    const delays: number[] = [];
+    const clock = {
+      now: () => 0,
+      after: (delayMs: number, fn: () => void) => {
+        delays.push(delayMs);
+        setImmediate(fn);
+        return { cancel: () => {} };
+      },
+    };
+    const { client } = await connect(conflict, false, { clock, random: () => 0.5, replyTimeoutMs: 0 });
+    await expect(client.transaction(async () => 1, { maxTries: 11 })).rejects.toMatchObject({ code: 'conflict' });
+    expect(delays).toEqual([1, 2, 4, 8, 16, 16, 16]);
+  });
+
   it('tries 100 times by default', async () => {
-    const { client } = await connect(conflict);
+    const { client } = await connect(conflict, false, { random: () => 0 });
     let runs = 0;
     await expect(client.transaction(async () => ++runs)).rejects.toMatchObject({ code: 'conflict' });
     expect(runs).toBe(100);

@@ -66,6 +66,14 @@ describe('XenstoreClient.connect', () => {
     );
   });
 
+  it('waits its turn when more clients come at once than the daemon lets queue', async () => {
+    const peer = await ScriptedPeer.start((request, connection) => connection.reply(request, 'v'));
+    cleanUp.push(() => peer.stop());
+    const clients = await Promise.all(Array.from({ length: 20 }, () => XenstoreClient.connect({ path: peer.path })));
+    for (const client of clients) expect(await client.readText('/a')).toBe('v');
+    await Promise.all(clients.map((client) => client.close()));
+  });
+
   it('says that nobody listens on a stale socket', async () => {
     const peer = await ScriptedPeer.start();
     cleanUp.push(() => peer.stop());
