@@ -98,6 +98,10 @@ export const ERRORS = {
     exit: EXIT.guestNotReady,
     manual: 'The guest wrote a state, ring-ref or port that is no such thing.',
   },
+  'chardev-unsupported': {
+    exit: EXIT.environment,
+    manual: 'This daemon cannot make the kind of host end that was asked for.',
+  },
   'frontend-flapping': {
     exit: EXIT.guestNotReady,
     manual: 'The guest connects and disconnects its end too often; it has to wait.',

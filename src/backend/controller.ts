@@ -1,0 +1,353 @@
+/**
+ * One served channel from its discovery to its end: watches nothing itself, but is told to look, decides by the tables
+ * of handshake.ts, and keeps xenstore, ring and host end in step. Knows no other channel.
+ */
+import type { Clock, Timer } from '../base/clock.js';
+import type { Logger } from '../base/log.js';
+import type { Chardev } from '../chardev/chardev.js';
+import { Spool } from '../chardev/spool.js';
+import type { XenbusState } from '../console/xenbus-state.js';
+import type { Hypervisor } from '../hypervisor/ports.js';
+import type { ChannelNodes, Sight } from './channel-nodes.js';
+import type { ChannelConfig } from './discovery.js';
+import type { HandoverRecord, Taken } from './handover.js';
+import {
+  BACKEND_STATE,
+  type FrontendSight,
+  initialPhase,
+  ON_FRONTEND,
+  onDetach,
+  type Phase,
+  type Step,
+} from './handshake.js';
+import { HostEnd } from './host-end.js';
+import { Inheritance } from './inheritance.js';
+import { LookAgain } from './look-again.js';
+import { Problems } from './problems.js';
+import { RingLink } from './ring-link.js';
+import { ChannelSession } from './session.js';
+import type { ChannelStatus, Gap } from './status.js';
+import { RateLimit, Timers, type TurnQueue } from './turns.js';
+
+/** A guest that does not close its end keeps the ring mapped no longer than this after a detach. */
+export const DRAIN_TIMEOUT_MS = 10_000;
+/** How long a client may take the last bytes of a channel that is gone. */
+export const LINGER_MS = 2000;
+/** A frontend that connects more often than this waits; releasing never does. */
+const CONNECT_LIMIT = { count: 8, windowMs: 10_000 };
+/** While a guest rings without need. */
+const IDLE_PAUSE_MS = 10;
+
+export interface ControllerOptions {
+  readonly config: ChannelConfig;
+  readonly backendState: XenbusState | undefined;
+  readonly nodes: ChannelNodes;
+  readonly hypervisor: Hypervisor;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly turns: TurnQueue;
+  readonly piece: Uint8Array;
+  readonly chardev: Chardev;
+  readonly handover: Taken;
+  /** The channel is over; everything is given back, apart from a client that still takes the last bytes. */
+  readonly onEnded: (lingering: Promise<void>) => void;
+}
+
+export class ChannelController {
+  readonly config: ChannelConfig;
+  readonly #options: ControllerOptions;
+  readonly #log: Logger;
+  readonly #nodes: ChannelNodes;
+  readonly #timers: Timers;
+  readonly #connectLimit: RateLimit;
+  readonly #looks: LookAgain;
+  readonly #session: ChannelSession;
+  readonly #hostEnd: HostEnd;
+  readonly #link: RingLink;
+  readonly #problems: Problems;
+  readonly #inheritance: Inheritance;
+  #gap: Gap | undefined;
+  #phase: Phase;
+  #backendState: XenbusState | undefined;
+  #frontend: FrontendSight = 'gone';
+  #detaching = false;
+  /** What the guest was last told about the host's client; undefined: nothing yet, or its frontend is another one. */
+  #hostOpenTold: boolean | undefined;
+  #drainTimer: Timer | undefined;
+  #connects = 0;
+  #state: 'running' | 'stopping' | 'over' = 'running';
+
+  constructor(options: ControllerOptions) {
+    const { config, clock, log, turns, piece, chardev, hypervisor } = options;
+    this.config = config;
+    this.#options = options;
+    this.#log = log;
+    this.#nodes = options.nodes;
+    this.#timers = new Timers(clock);
+    this.#connectLimit = new RateLimit(clock, CONNECT_LIMIT);
+    this.#problems = new Problems(log);
+    this.#looks = new LookAgain({
+      clock,
+      timers: this.#timers,
+      look: () => this.#evaluate(),
+      onFailure: (error) => this.#problems.report('store', error),
+      onSuccess: () => this.#problems.solved('store'),
+    });
+    this.#link = new RingLink(hypervisor);
+    this.#hostEnd = new HostEnd({ chardev, timers: this.#timers, problems: this.#problems });
+    this.#session = new ChannelSession({
+      chardev,
+      spool: new Spool({ limitBytes: config.limitBytes, policy: config.overflow }),
+      piece,
+      speakFirst: config.speakFirst,
+      hooks: {
+        onClient: (connected) => this.#clientChanged(connected),
+        onIllegalIndex: () =>
+          this.#problems.guest('ring-indices-illegal', 'the guest published impossible ring indices'),
+        onChardevFailure: (error) => this.#problems.report('chardev', error),
+        defer: (turn) => turns.defer(turn),
+        slowDown: (resume) => void this.#timers.after(IDLE_PAUSE_MS, resume),
+      },
+    });
+    this.#phase = initialPhase(options.backendState);
+    this.#backendState = options.backendState;
+    this.#inheritance = new Inheritance(options.handover, options.backendState);
+    this.#reportGap();
+  }
+
+  /** First the ring, whose guest may be spinning already (design D24), then the host end. */
+  async start(): Promise<void> {
+    this.touch();
+    await this.#looks.settled();
+    if (this.#state !== 'running') return;
+    this.#restore();
+    this.#hostEnd.open(this.#session);
+  }
+
+  /** Something of this channel has changed in xenstore: look again. */
+  touch(): void {
+    if (this.#state === 'running') this.#looks.now();
+  }
+
+  /** The domain is gone, or the backend directory: everything is given back at once, nothing is written. */
+  end(reason: string): void {
+    if (this.#state !== 'running') return;
+    this.#state = 'over';
+    this.#looks.stop();
+    this.#release({ drain: true });
+    this.#timers.stop();
+    this.#log.log('info', 'channel over', { reason, ...this.#ledger() });
+    this.#options.onEnded(this.#session.close({ lingerMs: LINGER_MS }));
+  }
+
+  /** Orderly: the state stays Connected, and what only this process knows is returned. */
+  async stop(): Promise<HandoverRecord | undefined> {
+    if (this.#state !== 'running') return undefined;
+    this.#state = 'stopping';
+    this.#looks.stop();
+    this.#timers.stop();
+    await this.#looks.settled();
+    await this.#hostEnd.settled();
+    this.#restore();
+    await this.#session.close();
+    const { domid, deviceId, uuid } = this.config;
+    const ring = this.#link.served;
+    const record = { domid, deviceId, uuid, ring, session: this.#session.state() };
+    this.#release({ drain: false });
+    this.#state = 'over';
+    return record;
+  }
+
+  /** What a SIGKILL does to this channel. */
+  abandon(): void {
+    this.#state = 'over';
+    this.#looks.stop();
+    this.#timers.stop();
+    this.#options.chardev.abandon();
+    this.#session.detachRing({ drain: false });
+    this.#link.release();
+  }
+
+  status(): ChannelStatus {
+    const { events, idleEvents, identifyAnswers, guestOpen, ...figures } = this.#session.figures();
+    const { domid, deviceId, backendDomid, uuid, name, connection, path } = this.config;
+    return {
+      domid,
+      deviceId,
+      backendDomid,
+      uuid: uuid ?? null,
+      name,
+      connection,
+      path,
+      phase: this.#phase,
+      frontendState: this.#frontend,
+      backendState: this.#backendState ?? null,
+      detaching: this.#detaching,
+      hostOpen: this.#options.chardev.connected,
+      guestOpen: guestOpen ?? null,
+      ...figures,
+      gap: this.#gap ?? null,
+      events,
+      idleEvents,
+      malformed: this.#problems.malformed,
+      connects: this.#connects,
+      identifyAnswers,
+      problems: this.#problems.current(),
+      chardev: this.#options.chardev.figures(),
+    };
+  }
+
+  /** Lets the host speak before the guest has (design D15). */
+  allowSpeakingFirst(): void {
+    this.#session.allowSpeakingFirst();
+  }
+
+  // --- looking and deciding ------------------------------------------------------------------------------------------
+
+  async #evaluate(): Promise<void> {
+    const sight = await this.#nodes.look();
+    if (this.#state !== 'running') return;
+    if (!sight.backendPresent) return this.end('the toolstack removed the backend');
+    this.#note(sight);
+    const { frontend } = sight;
+    await this.#take(this.#detaching ? onDetach(frontend, this.#phase) : ON_FRONTEND[frontend][this.#phase]);
+    if (this.#state !== 'running') return;
+    this.#session.setGuestOpen(sight.guestOpen === '1' ? true : sight.guestOpen === '0' ? false : undefined);
+    if (sight.asksIdentity && this.#link.mapped) await this.#identify();
+    await this.#tellState(sight);
+    await this.#tellHostOpen();
+  }
+
+  #note(sight: Sight): void {
+    this.#frontend = sight.frontend;
+    this.#backendState = sight.backendState;
+    this.#detaching = !sight.online || (sight.backendState === 'closing' && this.#phase !== 'closing');
+    if (sight.frontend === 'gone') this.#hostOpenTold = undefined;
+    if (sight.frontend === 'invalid') {
+      this.#problems.guest('frontend-malformed', 'the frontend state is no state', sight.stateText);
+    }
+  }
+
+  async #take(step: Step): Promise<void> {
+    if (step.do === 'map-ring' && !(await this.#connect())) {
+      // Without a ring there is nothing to drain: a detach need not wait.
+      if (this.#detaching && this.#state === 'running') this.#enter('closed');
+      return;
+    }
+    if (step.do === 'release-ring') this.#release({ drain: true });
+    if (step.next !== 'unchanged') this.#enter(step.next);
+  }
+
+  #enter(phase: Phase): void {
+    if (phase === this.#phase) return;
+    this.#log.log('info', `channel ${phase}`, { from: this.#phase, frontend: this.#frontend });
+    this.#phase = phase;
+    // What was decided for this phase may not be all: a frontend that closed may have begun anew already.
+    this.touch();
+    if (phase === 'closing') this.#drainTimer ??= this.#timers.after(DRAIN_TIMEOUT_MS, () => this.#drainedLongEnough());
+  }
+
+  #drainedLongEnough(): void {
+    this.#log.log('warn', `the guest did not close its end within ${DRAIN_TIMEOUT_MS} ms: the ring is given back`);
+    this.#release({ drain: true });
+    this.#enter('closed');
+  }
+
+  // --- the ring ------------------------------------------------------------------------------------------------------
+
+  async #connect(): Promise<boolean> {
+    const { domid, uuid } = this.config;
+    const offer = await this.#nodes.readOffer();
+    if (this.#state !== 'running') return false;
+    if (offer.uuid !== uuid) {
+      this.end('the domain id belongs to another domain now');
+      return false;
+    }
+    const { ringRef, port } = offer;
+    if (ringRef === undefined || port === undefined) {
+      const value = `${offer.ringRefText}/${offer.portText}`;
+      this.#problems.guest('frontend-malformed', 'ring-ref or port is no number', value);
+      return false;
+    }
+    if (this.#link.isKnownBad({ domid, ringRef, port }) || this.#mustWait()) return false;
+    const outcome = this.#link.connect({ domid, ringRef, port }, () => this.#session.onEvent());
+    if (outcome.kind === 'failed') {
+      this.#problems.report('ring', outcome.error);
+      if (outcome.retryMs !== undefined) this.#timers.after(outcome.retryMs, () => this.#tryBindAgain());
+      return false;
+    }
+    this.#problems.solved('ring');
+    this.#connects++;
+    this.#session.attachRing(outcome.ring, outcome.port);
+    this.#restore();
+    this.#session.pump();
+    return true;
+  }
+
+  #mustWait(): boolean {
+    const delayMs = this.#connectLimit.delayMs();
+    if (delayMs === 0) return false;
+    this.#problems.guest('frontend-flapping', 'the frontend connects too often: it has to wait', 'flapping');
+    this.#looks.later(delayMs);
+    return true;
+  }
+
+  #tryBindAgain(): void {
+    this.#link.forgive();
+    this.touch();
+  }
+
+  #release(how: { readonly drain: boolean }): void {
+    this.#session.detachRing(how);
+    this.#link.release();
+    this.#drainTimer?.cancel();
+    this.#drainTimer = undefined;
+  }
+
+  /** Before the first byte of this daemon moves: what the one before it left. */
+  #restore(): void {
+    const inherited = this.#inheritance.claim(this.#link.served);
+    if (inherited !== undefined) this.#session.restore(inherited);
+    this.#reportGap();
+  }
+
+  #reportGap(): void {
+    const { gap, why } = this.#inheritance;
+    if (gap === undefined || this.#gap !== undefined) return;
+    this.#gap = { at: new Date(this.#options.clock.now()).toISOString(), ...gap };
+    this.#log.log('warn', 'bytes may be missing or repeated', { ...gap, why });
+  }
+
+  // --- what is told --------------------------------------------------------------------------------------------------
+
+  #clientChanged(connected: boolean): void {
+    if (this.#state !== 'running') return;
+    this.#log.log('info', connected ? 'client connected' : 'client gone');
+    this.touch();
+  }
+
+  async #identify(): Promise<void> {
+    const taken = await this.#nodes.takeNonce();
+    if (this.#state !== 'running') return;
+    if (taken.kind === 'malformed') this.#problems.guest('frontend-malformed', 'the identify key holds no nonce');
+    if (taken.kind === 'nonce') this.#session.identify(taken.nonce);
+  }
+
+  async #tellState(sight: Sight): Promise<void> {
+    const state = BACKEND_STATE[this.#phase];
+    if (sight.backendState === state || this.#state !== 'running') return;
+    if (await this.#nodes.writeState(state)) this.#backendState = state;
+  }
+
+  async #tellHostOpen(): Promise<void> {
+    const open = this.#options.chardev.connected;
+    if (this.#phase !== 'connected' || this.#hostOpenTold === open || this.#state !== 'running') return;
+    this.#hostOpenTold = open;
+    await this.#nodes.writeHostOpen(open);
+  }
+
+  #ledger(): Readonly<Record<string, number>> {
+    const { fromGuestBytes, toGuestBytes, deliveredBytes, droppedBytes, spoolBytes } = this.#session.figures();
+    return { fromGuestBytes, toGuestBytes, deliveredBytes, droppedBytes, spoolBytes };
+  }
+}

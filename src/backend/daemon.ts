@@ -1,0 +1,313 @@
+/**
+ * The daemon: finds the channels of this backend domain, gives each its controller, and ends in order. Knows the paths
+ * of xenstore, but nothing of rings and states.
+ */
+import { mkdirSync } from 'node:fs';
+import type { Store, Watch } from '../../xenstore/index.js';
+import type { Clock } from '../base/clock.js';
+import type { Logger } from '../base/log.js';
+import type { Chardev } from '../chardev/chardev.js';
+import { backendsPath, type ChannelAddress, frontendPath } from '../console/layout.js';
+import { OUT_BYTES } from '../console/ring.js';
+import type { Hypervisor } from '../hypervisor/ports.js';
+import { ChannelNodes } from './channel-nodes.js';
+import { ControlServer } from './control.js';
+import { ChannelController } from './controller.js';
+import { DirtySet } from './dirty-set.js';
+import { type ChannelConfig, type Finding, inspectBackend, readDomainUuid } from './discovery.js';
+import { HandoverFiles } from './handover.js';
+import { type ChardevMaker, defaultChardev } from './make-chardev.js';
+import type { DaemonStatus } from './status.js';
+import { TurnQueue } from './turns.js';
+
+export interface DaemonOptions {
+  /** Not closed by the daemon. */
+  readonly store: Store;
+  /** Not closed by the daemon. */
+  readonly hypervisor: Hypervisor;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly runDirectory: string;
+  /** The domain this daemon runs in. Default 0. */
+  readonly backendDomid?: number;
+  /** Default: sockets, and for the rest a host end that says it is not there. */
+  readonly createChardev?: ChardevMaker;
+}
+
+/** More channels than any host has; a toolstack that writes more is broken. */
+const MAX_CHANNELS = 8192;
+/** Channels that are looked at side by side. */
+const PARALLEL_INSPECTIONS = 32;
+const RUN_DIRECTORY_MODE = 0o755;
+
+export class BackendDaemon {
+  readonly #options: DaemonOptions;
+  readonly #log: Logger;
+  readonly #backendDomid: number;
+  readonly #turns = new TurnQueue();
+  readonly #piece = Buffer.alloc(OUT_BYTES);
+  readonly #handovers: HandoverFiles;
+  readonly #control: ControlServer;
+  readonly #startedAt: string;
+  readonly #channels = new Map<string, Served>();
+  readonly #refused = new Map<string, Refusal>();
+  readonly #watches: Watch[] = [];
+  readonly #lingering = new Map<Promise<void>, Chardev>();
+  readonly #dirty: DirtySet;
+  #state: 'running' | 'stopping' | 'over' = 'running';
+
+  /**
+   * Resolves when every channel that was there is served. Throws ChannelError `path-in-use` when another daemon runs on
+   * this run directory, XenstoreError when the store does not answer.
+   */
+  static async start(options: DaemonOptions): Promise<BackendDaemon> {
+    const daemon = new BackendDaemon(options);
+    try {
+      await daemon.#start();
+    } catch (error) {
+      await daemon.stop();
+      throw error;
+    }
+    return daemon;
+  }
+
+  private constructor(options: DaemonOptions) {
+    const { clock, log, runDirectory, backendDomid = 0 } = options;
+    this.#options = options;
+    this.#log = log;
+    this.#backendDomid = backendDomid;
+    this.#handovers = new HandoverFiles(runDirectory);
+    this.#startedAt = new Date(clock.now()).toISOString();
+    this.#control = new ControlServer({ path: `${runDirectory}/control.sock`, status: () => this.status() });
+    this.#dirty = new DirtySet({
+      parallel: PARALLEL_INSPECTIONS,
+      handle: (key) => this.#inspect(key),
+      onFailure: (key, error) => this.#storeTrouble(key, error),
+    });
+  }
+
+  status(): DaemonStatus {
+    return {
+      pid: process.pid,
+      startedAt: this.#startedAt,
+      backendDomid: this.#backendDomid,
+      runDirectory: this.#options.runDirectory,
+      channels: [...this.#channels.values()].map(({ controller }) => controller.status()),
+      refused: [...this.#refused.values()],
+    };
+  }
+
+  /** Lets the host speak first on this channel, until it is detached. False: no such channel. */
+  allowSpeakingFirst(domid: number, deviceId: number): boolean {
+    const served = this.#channels.get(`${domid}/${deviceId}`);
+    served?.controller.allowSpeakingFirst();
+    return served !== undefined;
+  }
+
+  /** Orderly: guests notice nothing, no byte is lost or repeated; the next daemon goes on. */
+  async stop(): Promise<void> {
+    if (this.#state !== 'running') return;
+    this.#state = 'stopping';
+    this.#dirty.stop();
+    await Promise.all(this.#watches.map((watch) => watch.stop().catch(() => {})));
+    await this.#dirty.settled();
+    await Promise.all([...this.#channels.values()].map((served) => this.#stopChannel(served)));
+    this.#turns.stop();
+    for (const chardev of this.#lingering.values()) chardev.abandon();
+    await Promise.all(this.#lingering.keys());
+    await this.#control.stop();
+    this.#state = 'over';
+    this.#log.log('info', 'daemon stopped', { channels: this.#channels.size });
+    this.#channels.clear();
+  }
+
+  /** What a SIGKILL does: descriptors are closed, nothing is flushed, written or removed. */
+  abandon(): void {
+    this.#state = 'over';
+    this.#dirty.stop();
+    this.#turns.stop();
+    for (const { controller } of this.#channels.values()) controller.abandon();
+    for (const chardev of this.#lingering.values()) chardev.abandon();
+    this.#control.abandon();
+    this.#channels.clear();
+  }
+
+  async #start(): Promise<void> {
+    mkdirSync(this.#options.runDirectory, { recursive: true, mode: RUN_DIRECTORY_MODE });
+    // The control socket first: it is what keeps two daemons from serving one run directory.
+    await this.#control.start();
+    const root = backendsPath(this.#backendDomid);
+    await this.#watch(root, (path) => this.#backendChanged(path.slice(root.length + 1)));
+    for (const special of ['@introduceDomain', '@releaseDomain'])
+      await this.#watch(special, () => this.#checkDomains());
+    await this.#scan();
+    await this.#dirty.settled();
+    const stale = this.#handovers.discardExcept((domid, deviceId) => this.#channels.has(`${domid}/${deviceId}`));
+    if (stale.length > 0) this.#log.log('warn', 'handovers of channels that are gone were removed', { stale });
+    this.#log.log('info', 'daemon started', { channels: this.#channels.size, refused: this.#refused.size });
+  }
+
+  async #watch(path: string, listener: (path: string) => void): Promise<void> {
+    const watch = await this.#options.store.watch(path, (changed) => {
+      if (this.#state === 'running') listener(changed);
+    });
+    this.#watches.push(watch);
+  }
+
+  // --- which channels there are --------------------------------------------------------------------------------------
+
+  /** `below` is `D/N/key`, or less when more has changed. */
+  #backendChanged(below: string): void {
+    const [domid, deviceId, key] = below.split('/');
+    if (deviceId === undefined) {
+      this.#dirty.add(domid ?? '');
+      return;
+    }
+    const served = this.#channels.get(`${domid}/${deviceId}`);
+    // The states of the handshake concern only the channel itself; everything else may make it another one.
+    if (served !== undefined && (key === 'state' || key === 'online')) served.controller.touch();
+    else this.#dirty.add(`${domid}/${deviceId}`);
+  }
+
+  /** `''`: everything; `D`: a domain; `D/N`: one backend. */
+  async #inspect(key: string): Promise<void> {
+    if (key === '') return this.#scan();
+    const match = /^([1-9][0-9]{0,4})(?:\/([0-9]{1,10}))?$/.exec(key);
+    if (match === null) return;
+    const domid = Number(match[1]);
+    if (match[2] === undefined) return this.#scanDomain(domid);
+    await this.#inspectBackend({ domid, deviceId: Number(match[2]), backendDomid: this.#backendDomid });
+  }
+
+  async #scan(): Promise<void> {
+    const domids = await this.#options.store.tryDirectory(backendsPath(this.#backendDomid));
+    for (const domid of domids) this.#dirty.add(domid);
+    for (const { controller } of this.#channels.values()) controller.touch();
+  }
+
+  async #scanDomain(domid: number): Promise<void> {
+    const deviceIds = await this.#options.store.tryDirectory(`${backendsPath(this.#backendDomid)}/${domid}`);
+    for (const deviceId of deviceIds) this.#dirty.add(`${domid}/${deviceId}`);
+    for (const { controller } of this.#channels.values()) if (controller.config.domid === domid) controller.touch();
+  }
+
+  async #inspectBackend(address: ChannelAddress): Promise<void> {
+    const finding = await inspectBackend(this.#options.store, address, this.#options.runDirectory);
+    if (this.#state !== 'running') return;
+    const key = `${address.domid}/${address.deviceId}`;
+    this.#noteRefusal(key, address, finding);
+    const served = this.#channels.get(key);
+    if (served !== undefined) {
+      if (finding.kind === 'ours' && isSame(finding.config, served.controller.config)) served.controller.touch();
+      else if (finding.kind === 'absent') served.controller.end('the toolstack removed the backend');
+      else if (finding.kind === 'ours') {
+        served.controller.end('another channel took its place');
+        await this.#serve(key, finding);
+      }
+      return;
+    }
+    if (finding.kind === 'ours') await this.#serve(key, finding);
+  }
+
+  #noteRefusal(key: string, { domid, deviceId }: ChannelAddress, finding: Finding): void {
+    if (finding.kind !== 'refused') {
+      this.#refused.delete(key);
+      return;
+    }
+    const { code, message } = finding.error;
+    if (this.#refused.get(key)?.message !== message) this.#log.log('warn', message, { code, domid, deviceId });
+    this.#refused.set(key, { domid, deviceId, code, message });
+  }
+
+  async #serve(key: string, { config, backendState }: Finding & { kind: 'ours' }): Promise<void> {
+    const { domid, deviceId, name } = config;
+    const log = this.#log.with({ domid, deviceId, name });
+    if (this.#channels.size >= MAX_CHANNELS) {
+      log.log('error', `channel not served: there are ${MAX_CHANNELS} already`);
+      return;
+    }
+    const { store, hypervisor, clock, runDirectory, createChardev = defaultChardev } = this.#options;
+    const chardev = createChardev(config, { clock, log, runDirectory });
+    const nodes = new ChannelNodes(store, config);
+    const controller: ChannelController = new ChannelController({
+      config,
+      backendState,
+      nodes,
+      hypervisor,
+      clock,
+      log,
+      turns: this.#turns,
+      piece: this.#piece,
+      chardev,
+      handover: this.#handovers.take(config),
+      onEnded: (lingering) => this.#ended(key, controller, chardev, lingering),
+    });
+    const served: Served = { controller, watch: undefined };
+    this.#channels.set(key, served);
+    log.log('info', 'channel found', { path: config.path, backendState });
+    await controller.start();
+    // Watched from now on, and looked at once more: what came in between is not lost.
+    served.watch = await store.watch(frontendPath(domid, deviceId), () => controller.touch());
+    if (this.#channels.get(key) !== served) await served.watch.stop();
+  }
+
+  #ended(key: string, controller: ChannelController, chardev: Chardev, lingering: Promise<void>): void {
+    const served = this.#channels.get(key);
+    if (served?.controller === controller) this.#channels.delete(key);
+    void served?.watch?.stop().catch(() => {});
+    this.#lingering.set(lingering, chardev);
+    void lingering.finally(() => this.#lingering.delete(lingering));
+    // Its place may have been taken while it was served.
+    this.#dirty.add(key);
+  }
+
+  async #stopChannel({ controller, watch }: Served): Promise<void> {
+    await watch?.stop().catch(() => {});
+    const record = await controller.stop();
+    if (record === undefined) return;
+    try {
+      this.#handovers.save(record);
+    } catch (error) {
+      const { domid, deviceId } = record;
+      this.#log.log('error', 'handover not written: bytes are lost', { domid, deviceId, error: String(error) });
+    }
+  }
+
+  // --- domains -------------------------------------------------------------------------------------------------------
+
+  /** xenstore does not say who came or went, so all are looked at. A ring of a dead domain must be unmapped at once. */
+  #checkDomains(): void {
+    for (const domid of new Set([...this.#channels.values()].map(({ controller }) => controller.config.domid))) {
+      void this.#checkDomain(domid).catch((error: unknown) => this.#storeTrouble(`domain ${domid}`, error));
+    }
+  }
+
+  async #checkDomain(domid: number): Promise<void> {
+    const { store } = this.#options;
+    const [alive, uuid] = await Promise.all([isIntroduced(store, domid), readDomainUuid(store, domid)]);
+    for (const { controller } of [...this.#channels.values()]) {
+      if (controller.config.domid !== domid || (alive && controller.config.uuid === uuid)) continue;
+      controller.end(alive ? 'the domain id belongs to another domain now' : 'the domain is gone');
+    }
+  }
+
+  #storeTrouble(what: string, error: unknown): void {
+    this.#log.log('error', 'xenstore did not answer', { what, error: String(error) });
+  }
+}
+
+type Served = { readonly controller: ChannelController; watch: Watch | undefined };
+type Refusal = DaemonStatus['refused'][number];
+
+/** A driver domain may not ask: then the tree alone tells. */
+async function isIntroduced(store: Store, domid: number): Promise<boolean> {
+  try {
+    return await store.isDomainIntroduced(domid);
+  } catch {
+    return true;
+  }
+}
+
+function isSame(a: ChannelConfig, b: ChannelConfig): boolean {
+  return (Object.keys(a) as (keyof ChannelConfig)[]).every((key) => a[key] === b[key]);
+}

@@ -1,0 +1,68 @@
+/**
+ * What the daemon says of itself and of each channel: the shape of GET /v1/status. Types only. Everything the guest can
+ * influence is a number, a boolean or a checked word.
+ */
+import type { XenbusState } from '../console/xenbus-state.js';
+import type { FrontendSight, Phase } from './handshake.js';
+
+/** Bytes that may be missing or repeated, because the daemon before this one did not stop in order. */
+export interface Gap {
+  readonly at: string;
+  readonly reason: 'no-handover' | 'handover-unusable' | 'ring-moved-on';
+  /** Bytes of an unusable handover that were thrown away, as far as they are known. */
+  readonly discardedBytes: number;
+}
+
+export interface ChannelStatus {
+  readonly domid: number;
+  readonly deviceId: number;
+  readonly backendDomid: number;
+  readonly uuid: string | null;
+  readonly name: string;
+  readonly connection: string;
+  readonly path: string;
+  readonly phase: Phase;
+  readonly frontendState: FrontendSight;
+  readonly backendState: XenbusState | null;
+  readonly detaching: boolean;
+  /** A writing host client is connected. */
+  readonly hostOpen: boolean;
+  /** What the guest claims; null: nothing. */
+  readonly guestOpen: boolean | null;
+  /** Client bytes are held back because the guest has not spoken yet. */
+  readonly silent: boolean;
+  readonly fromGuestBytes: number;
+  readonly toGuestBytes: number;
+  readonly deliveredBytes: number;
+  readonly spoolBytes: number;
+  readonly spoolLimitBytes: number;
+  readonly droppedBytes: number;
+  /** Client bytes read and not yet in the ring. */
+  readonly inputBytes: number;
+  readonly gap: Gap | null;
+  readonly events: number;
+  readonly idleEvents: number;
+  readonly illegalIndices: number;
+  /** States, ring references, ports and nonces that were no such things. */
+  readonly malformed: number;
+  readonly connects: number;
+  readonly identifyAnswers: number;
+  /** Why nobody can connect, or the ring cannot be served. */
+  readonly problems: readonly { readonly code: string; readonly message: string }[];
+  readonly chardev: Readonly<Record<string, number | string | boolean>>;
+}
+
+export interface DaemonStatus {
+  readonly pid: number;
+  readonly startedAt: string;
+  readonly backendDomid: number;
+  readonly runDirectory: string;
+  readonly channels: readonly ChannelStatus[];
+  /** Native channels that are not served as they stand. */
+  readonly refused: readonly {
+    readonly domid: number;
+    readonly deviceId: number;
+    readonly code: string;
+    readonly message: string;
+  }[];
+}
