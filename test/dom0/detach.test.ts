@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.js';
 import { ChannelError } from '../../src/base/errors.js';
+import { channelWrites } from '../../src/console/layout.js';
 import { type ChannelSpecInput, parseChannelSpec } from '../../src/console/spec.js';
 import { type AttachResult, attach } from '../../src/dom0/attach.js';
 import { type DetachRequest, detach } from '../../src/dom0/detach.js';
@@ -20,6 +21,7 @@ import {
 const FRONTEND = '/local/domain/1/device/console/1';
 const BACKEND = '/local/domain/0/backend/console/1/1';
 const LIBXL = '/libxl/1/device/console/1';
+const ADDRESS = { domid: 1, deviceId: 1, backendDomid: 0 };
 
 let host: TestHost;
 let clock: FakeClock;
@@ -106,6 +108,19 @@ describe('detach', () => {
     for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
     expect(await host.store.exists(LIBXL)).toBe(true);
     await host.store.write(`${BACKEND}/state`, '6');
+    await pending;
+    expect(host.store.dump()).toEqual(empty);
+  });
+
+  it('waits for the guest, too, when the backend has closed before it', async () => {
+    await plug();
+    await connectByHand();
+    const pending = unplug();
+    while (clock.pending === 0) await new Promise(setImmediate);
+    await host.store.write(`${BACKEND}/state`, '6');
+    for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
+    expect(await host.store.exists(FRONTEND)).toBe(true);
+    await host.store.write(`${FRONTEND}/state`, '6');
     await pending;
     expect(host.store.dump()).toEqual(empty);
   });
@@ -209,8 +224,15 @@ describe('detach that gets no answer', () => {
     await connectByHand();
     const pending = unplug();
     while (clock.pending === 0) await new Promise(setImmediate);
-    for (const path of [FRONTEND, BACKEND, LIBXL]) await host.store.rm(path);
-    await plug('newcomer');
+    // In one step, so that the wait sees nothing but the newcomer.
+    await host.store.transaction(async (tx) => {
+      for (const path of [FRONTEND, BACKEND, LIBXL]) await tx.rm(path);
+      const spec = parseChannelSpec({ name: 'newcomer' });
+      for (const { path, value, permissions: wanted } of channelWrites(ADDRESS, spec, '/run/newcomer')) {
+        await tx.write(path, value);
+        await tx.setPermissions(path, wanted);
+      }
+    });
     const after = host.store.dump();
     await pending;
     expect(host.store.dump()).toEqual(after);
