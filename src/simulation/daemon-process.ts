@@ -3,16 +3,10 @@
  * that it can be stopped, killed and started again like one. Knows no domain.
  */
 import type { Store } from '../../xenstore/index.js';
+import { BackendDaemon } from '../backend/daemon.js';
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/log.js';
 import type { SimulatedHypervisor } from '../hypervisor/simulated.js';
-
-/** What is used of the daemon. */
-export interface BackendDaemon {
-  stop(): Promise<void>;
-  abandon(): void;
-  status(): unknown;
-}
 
 export interface DaemonProcessOptions {
   readonly connect: () => Promise<Store>;
@@ -37,9 +31,7 @@ export class DaemonProcess {
     const store = await connect();
     const rights = hypervisor.openBackend(0);
     try {
-      const path = '../backend/daemon.js';
-      const { BackendDaemon } = await import(path);
-      const daemon: BackendDaemon = await BackendDaemon.start({
+      const daemon = await BackendDaemon.start({
         store,
         hypervisor: rights,
         clock,
