@@ -26,6 +26,8 @@ export interface ServerCounters {
 
 /** What a client that does not read may have waiting; libxenstore's reader thread never lets it come near this. */
 const MAX_WAITING_BYTES = { dom0: 64 * 1024 * 1024, guest: 2 * 1024 * 1024 } as const;
+/** Requests of a dom0 client are read on until its unread replies reach this: simple clients send much before they read. */
+const PAUSE_DOM0_BYTES = 1024 * 1024;
 /** A guest's requests are handled in pieces of this size, so that one chunk cannot cause replies without bound. */
 const GUEST_PIECE_BYTES = 4096;
 
@@ -141,7 +143,7 @@ class SocketClient {
   #receive(chunk: Buffer): void {
     if (!this.#isGuest) {
       this.#connection.push(chunk);
-      if (this.#socket.writableNeedDrain) this.#socket.pause();
+      if (this.#socket.writableLength > PAUSE_DOM0_BYTES) this.#socket.pause();
       return;
     }
     for (let at = 0; at < chunk.length; at += GUEST_PIECE_BYTES) {
