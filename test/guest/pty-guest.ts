@@ -2,7 +2,7 @@
  * A guest made of real terminals and a real xenstore socket, for whatever runs as a program of its own: the shell
  * helper, xenstore-utils, socat. The kernel and the backend are played here; the terminals start cooked, as hvc's do.
  */
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Pty } from '../../src/sys/pty.js';
@@ -119,6 +119,19 @@ export class PtyGuest {
   /** Resolves when `fn` says so; asked again at every change in xenstore. */
   async until(what: string, fn: () => Promise<boolean>): Promise<void> {
     await this.#store.waitUntil(fn, { what, paths: [`/local/domain/${DOMID}/device`], timeoutMs: 15_000 });
+  }
+
+  /** Resolves when process `pid` has the line open. The kernel says so to nobody, so one has to look. */
+  async untilOpenIn(pid: number, index: number): Promise<void> {
+    const line = this.lines[index]?.slavePath;
+    const open = (fd: string): boolean => {
+      try {
+        return readlinkSync(`/proc/${pid}/fd/${fd}`) === line;
+      } catch {
+        return false;
+      }
+    };
+    while (!readdirSync(`/proc/${pid}/fd`).some(open)) await new Promise((turn) => setTimeout(turn, 5));
   }
 
   /** A connection with the rights of this guest. */

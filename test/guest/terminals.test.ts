@@ -1,14 +1,13 @@
 /** The agent on real terminals and a real xenstore socket, with applications that are programs of their own. */
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync, readdirSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type Clock, systemClock } from '../../src/base/clock.js';
 import { silentLogger } from '../../src/base/log.js';
 import { GuestAgent, type GuestAgentOptions } from '../../src/guest/agent.js';
-import type { Pty } from '../../src/sys/pty.js';
 import { CASES } from './cases.js';
+import { ALL_BYTES, collect, linksIn, reader, received, writeFileInto } from './programs.js';
 import { PtyGuest } from './pty-guest.js';
 
 let nonces = 0;
@@ -34,12 +33,6 @@ async function startAgent(
   return agent;
 }
 
-function linksOf(guest: PtyGuest): Record<string, string> {
-  const path = join(guest.root, 'dev/xenchannel');
-  if (!existsSync(path)) return {};
-  return Object.fromEntries(readdirSync(path).map((entry) => [entry, readlinkSync(join(path, entry))]));
-}
-
 /** Resolves when the agent's list satisfies `fn`. */
 function whenAgent(agent: GuestAgent, fn: () => boolean): Promise<void> {
   return new Promise((done) => {
@@ -53,47 +46,6 @@ function whenAgent(agent: GuestAgent, fn: () => boolean): Promise<void> {
   });
 }
 
-/** A program that has the channel open and copies it to its output; it sets no terminal mode of its own. */
-async function reader(path: string): Promise<ChildProcessWithoutNullStreams> {
-  const child = spawn('sh', ['-c', 'exec 3<>"$1"; echo open; exec cat <&3', 'sh', path]);
-  onTestFinished(() => {
-    child.kill();
-  });
-  expect(String((await once(child.stdout, 'data'))[0])).toBe('open\n');
-  return child;
-}
-
-function collect(child: ChildProcessWithoutNullStreams, count: number): Promise<Buffer> {
-  let bytes = Buffer.alloc(0);
-  return new Promise((done) => {
-    child.stdout.on('data', (chunk: Buffer) => {
-      bytes = Buffer.concat([bytes, chunk]);
-      if (bytes.length >= count) done(bytes);
-    });
-  });
-}
-
-/** What the guest writes into a line, until `count` bytes are there. */
-function received(pty: Pty, count: number): Promise<Buffer> {
-  let bytes = Buffer.alloc(0);
-  const chunk = Buffer.alloc(65_536);
-  return new Promise((done) => {
-    const poll = pty.watch(() => {
-      for (;;) {
-        const got = pty.read(chunk);
-        if (typeof got !== 'number' || got === 0) break;
-        bytes = Buffer.concat([bytes, chunk.subarray(0, got)]);
-      }
-      if (bytes.length < count) return;
-      poll.want({ readable: false });
-      done(bytes);
-    });
-    poll.want({ readable: true });
-  });
-}
-
-const ALL_BYTES = Buffer.from(Array.from({ length: 1024 }, (_, at) => (at * 7 + (at >> 8)) & 0xff));
-
 describe('the agent on real terminals links', () => {
   it.each(CASES)('$title', async ({ consoles, unplug = [], links }) => {
     const guest = await startGuest();
@@ -101,9 +53,9 @@ describe('the agent on real terminals links', () => {
     for (const deviceId of unplug) await guest.unplug(deviceId);
     const agent = await startAgent(guest, { answerTimeoutMs: 300 });
     const expected = Object.entries(links).map(([name, id]) => [name, `../hvc${guest.index(id)}`]);
-    expect(linksOf(guest)).toEqual(Object.fromEntries(expected));
+    expect(linksIn(guest.root)).toEqual(Object.fromEntries(expected));
     await agent.stop();
-    expect(linksOf(guest)).toEqual({});
+    expect(linksIn(guest.root)).toEqual({});
   });
 });
 
@@ -125,8 +77,8 @@ describe('a program that opens the link', () => {
     await startAgent(guest);
     const file = join(guest.root, 'bytes');
     writeFileSync(file, ALL_BYTES);
-    const bytes = received(pty, ALL_BYTES.length);
-    spawn('sh', ['-c', 'cat "$1" >"$2"', 'sh', file, join(guest.root, 'dev/xenchannel/a')]);
+    const bytes = received(pty, (all) => all.length >= ALL_BYTES.length);
+    writeFileInto(file, join(guest.root, 'dev/xenchannel/a'));
     expect(await bytes).toEqual(ALL_BYTES);
   });
 
@@ -167,13 +119,13 @@ describe('the agent on real terminals', () => {
       agent,
       () => agent.channels().every(({ links }) => links.length === 2) && agent.channels().length === 2,
     );
-    expect(linksOf(guest)).toEqual({ a: '../hvc1', b: '../hvc2' });
+    expect(linksIn(guest.root)).toEqual({ a: '../hvc1', b: '../hvc2' });
     await guest.unplug(3);
     await whenAgent(agent, () => agent.channels().length === 1);
-    expect(linksOf(guest)).toEqual({ b: '../hvc2' });
+    expect(linksIn(guest.root)).toEqual({ b: '../hvc2' });
     await guest.plug(4, { name: 'c' });
     await whenAgent(agent, () => agent.channels().some(({ name, links }) => name === 'c' && links.length === 2));
-    expect(linksOf(guest)).toEqual({ b: '../hvc2', c: '../hvc1' });
+    expect(linksIn(guest.root)).toEqual({ b: '../hvc2', c: '../hvc1' });
   });
 
   it('does not open a line that another program has open', async () => {
@@ -203,7 +155,7 @@ describe('the agent on real terminals', () => {
     symlinkSync('../file', line);
     const agent = await startAgent(guest, { answerTimeoutMs: 50 });
     expect(agent.channels()[0]?.problem?.sentence).toContain('is no terminal');
-    expect(linksOf(guest)).toEqual({});
+    expect(linksIn(guest.root)).toEqual({});
   });
 
   it('reads nothing of what waits for an application on a line it asks about', async () => {
@@ -218,5 +170,35 @@ describe('the agent on real terminals', () => {
     ]);
     const program = await reader(join(guest.root, 'dev/xenchannel/q'));
     expect(String(await collect(program, 16))).toBe('X marks the spot');
+  });
+});
+
+describe('the unmodified qemu-guest-agent', () => {
+  const NAME = 'org.qemu.guest_agent.0';
+
+  it.each([
+    ['isa-serial', 'xenchannel'],
+    ['virtio-serial', 'virtio-ports'],
+  ])('answers through the channel by its method %s', async (method, directory) => {
+    const guest = await startGuest();
+    const pty = await guest.plug(1, { name: NAME });
+    await startAgent(guest, { virtioPorts: true });
+    const state = join(guest.root, 'state');
+    mkdirSync(state);
+    const path = join(guest.root, 'dev', directory, NAME);
+    const answer = received(pty, (bytes) => bytes.includes('\n'));
+    const child = spawn('qemu-ga', [
+      `--method=${method}`,
+      `--path=${path}`,
+      `--statedir=${state}`,
+      `--pidfile=${state}/p`,
+    ]);
+    onTestFinished(() => {
+      child.kill();
+    });
+    // Not before it has opened the line: isa-serial throws away what waits there (qemu:qga/channel-posix.c, tcflush).
+    await guest.untilOpenIn(child.pid ?? 0, 1);
+    pty.write(Buffer.from('{"execute":"guest-sync","arguments":{"id":4711}}\n'));
+    expect(JSON.parse(String(await answer))).toEqual({ return: 4711 });
   });
 });
