@@ -1,0 +1,657 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { backendPath, frontendPath, KEY } from '../../src/console/layout.js';
+import { permissions } from '../../xenstore/index.js';
+import { DaemonHost } from '../support/daemon-host.js';
+import { until } from '../support/until.js';
+
+const FRONTEND = frontendPath(1, 1);
+const BACKEND = backendPath({ domid: 1, deviceId: 1, backendDomid: 0 });
+const sha = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+describe('a channel that is attached while the daemon runs', () => {
+  it('reaches 4/4, has a socket, and carries bytes both ways', async () => {
+    const host = await DaemonHost.start();
+    const { tty, path } = await host.plug();
+    tty.openLine();
+    const client = await host.client(path);
+    tty.send('from the guest');
+    await until('the client has it', () => client.received.toString() === 'from the guest');
+    client.socket.write('from the client');
+    let heard = '';
+    await until('the guest has it', () => {
+      heard += tty.receive();
+      return heard === 'from the client';
+    });
+    expect(host.channel()).toMatchObject({ phase: 'connected', fromGuestBytes: 14, toGuestBytes: 15, silent: false });
+  });
+
+  it('is served where it stood before the daemon came', async () => {
+    const host = await DaemonHost.start({ daemon: false });
+    await host.attach();
+    await host.states(1, '3', '2');
+    await host.host.startDaemon();
+    await host.states(1, '4', '4');
+    expect(host.channel().gap).toBeNull();
+  });
+
+  it('tells the guest when a host client comes and goes, in a key that the guest can only read', async () => {
+    const host = await DaemonHost.start();
+    const { path } = await host.plug();
+    const key = `${FRONTEND}/${KEY.hostOpen}`;
+    const told = async (value: string): Promise<void> => {
+      await host.store.waitUntil(async (store) => (await store.tryReadText(key)) === value, {
+        what: `${key} is ${value}`,
+        paths: [key],
+        timeoutMs: 5000,
+      });
+    };
+    await told('0');
+    expect(await host.store.getPermissions(key)).toEqual(permissions('n0', 'r1'));
+    const client = await host.client(path);
+    await told('1');
+    client.socket.destroy();
+    await told('0');
+  });
+
+  it('gets a socket with the mode that was asked for', async () => {
+    const host = await DaemonHost.start();
+    const { path } = await host.plug({ mode: 0o600 });
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  it('is drained although its path belongs to somebody else, and gets it when it is free', async () => {
+    const host = await DaemonHost.start();
+    const path = `${host.host.root}/taken`;
+    const other = createServer((socket) => void socket.destroy()).listen(path);
+    await until('the other server listens', () => existsSync(path));
+    await host.attach({ path });
+    await host.states(1, '4', '4');
+    await until('the daemon says so', () => host.channel().problems.length > 0);
+    expect(host.channel().problems).toMatchObject([{ code: 'path-in-use' }]);
+    host.lines.at(-1)?.send('not lost');
+    await until('it is drained', () => host.channel().spoolBytes === 8);
+    await new Promise((settle) => other.close(settle));
+    await until('the daemon has the path', () => host.channel().problems.length === 0);
+    const client = await host.client(path);
+    await until('the client has it', () => client.received.toString() === 'not lost');
+  });
+
+  it('is answered when its guest asks which line it is, and the question is gone', async () => {
+    const host = await DaemonHost.start();
+    const { tty } = await host.plug();
+    tty.openLine();
+    const nonce = '00112233445566778899aabbccddeeff';
+    await host.store.write(`${FRONTEND}/${KEY.identify}`, nonce);
+    let heard = '';
+    await until('the guest has the answer', () => {
+      heard += tty.receive();
+      return heard.length > 0;
+    });
+    expect(heard).toBe(`XCID ${nonce}\n`);
+    expect(await host.store.exists(`${FRONTEND}/${KEY.identify}`)).toBe(false);
+    expect(host.channel()).toMatchObject({ identifyAnswers: 1, silent: true });
+  });
+
+  it.each(['XCID', '0123456789ABCDEF', '0123456789abcde', 'a'.repeat(65), '0123456789abcdef\n', ''])(
+    'leaves the question %j unanswered, removes it and counts it',
+    async (question) => {
+      const host = await DaemonHost.start();
+      await host.plug();
+      await host.store.write(`${FRONTEND}/${KEY.identify}`, question);
+      await until('it is counted', () => host.channel().malformed === 1);
+      expect(await host.store.exists(`${FRONTEND}/${KEY.identify}`)).toBe(false);
+      expect(host.channel().identifyAnswers).toBe(0);
+    },
+  );
+
+  it('stays silent until the guest claims to have opened its line', async () => {
+    const host = await DaemonHost.start();
+    const { tty, path } = await host.plug();
+    tty.openLine();
+    const client = await host.client(path);
+    client.socket.write('{"execute":"guest-ping"}');
+    await until('it is held back', () => host.channel().inputBytes === 24);
+    expect(host.channel()).toMatchObject({ silent: true, toGuestBytes: 0, guestOpen: null });
+    await host.store.write(`${FRONTEND}/${KEY.guestOpen}`, '1');
+    await until('it is released', () => host.channel().toGuestBytes === 24);
+    expect(tty.receive().toString()).toBe('{"execute":"guest-ping"}');
+    expect(host.channel()).toMatchObject({ silent: false, guestOpen: true });
+  });
+});
+
+describe('what is not ours', () => {
+  it('is never touched: a channel that libxl made', async () => {
+    const host = await DaemonHost.start({ domains: 0 });
+    const channels = [
+      { name: 'org.example.a', connection: 'socket', path: '/run/nothing' },
+      { name: 'org.example.b', connection: 'pty' },
+    ] as never;
+    await host.host.createDomain({ channels });
+    await host.states(1, '3', '1');
+    await host.store.write(`${BACKEND}/hotplug-status`, 'connected');
+    await host.attach({ name: 'org.example.c' });
+    await host.states(3, '4', '4');
+    expect(host.status.channels.map(({ deviceId }) => deviceId)).toEqual([3]);
+    expect(await host.store.readText(`${BACKEND}/state`)).toBe('1');
+    expect(await host.store.exists(`${FRONTEND}/${KEY.hostOpen}`)).toBe(false);
+  });
+
+  it('is what a guest declares to be: it cannot give itself a channel', async () => {
+    const host = await DaemonHost.start();
+    await host.attach({ backend: 'native' });
+    await host.states(1, '4', '4');
+    // As with xend_suspend_evtchn_compat=1, where the guest owns `device` and can make a frontend of its own.
+    const fake = frontendPath(1, 2);
+    const backend = backendPath({ domid: 1, deviceId: 2, backendDomid: 0 });
+    for (const [key, value] of [
+      ['frontend', fake],
+      ['frontend-id', '1'],
+      ['online', '1'],
+      ['state', '1'],
+      ['name', 'org.example.libxl'],
+    ]) {
+      await host.store.write(`${backend}/${key}`, value as string);
+    }
+    await host.store.write(`${fake}/type`, 'xenchannel');
+    await host.store.setPermissions(`${fake}/type`, permissions('n1', 'r0'));
+    await host.store.write(`${backend}/poke`, '');
+    await host.host.stopDaemon();
+    await host.host.startDaemon();
+    expect(host.status.channels.map(({ deviceId }) => deviceId)).toEqual([1]);
+    expect(await host.store.readText(`${backend}/state`)).toBe('1');
+  });
+
+  it.each<[string, string, string]>([
+    ['frontend', frontendPath(2, 1), 'backend-malformed'],
+    ['frontend-id', '2', 'backend-malformed'],
+    ['name', '../../etc/passwd', 'name-illegal'],
+    ['path', 'relative/path', 'path-illegal'],
+    ['path', `/${'x'.repeat(107)}`, 'path-too-long'],
+    [KEY.mode, '99', 'backend-malformed'],
+    [KEY.limit, '0', 'backend-malformed'],
+  ])('is refused with its reason where %s is %s', async (key, value, code) => {
+    const host = await DaemonHost.start({ daemon: false });
+    await host.attach();
+    await host.store.write(`${BACKEND}/${key}`, value);
+    await host.host.startDaemon();
+    expect(host.status.channels).toEqual([]);
+    expect(host.status.refused).toMatchObject([{ domid: 1, deviceId: 1, code }]);
+  });
+});
+
+describe('a detach', () => {
+  it.each([false, true])('ends at 6/6 with everything given back (line open: %s)', async (open) => {
+    const host = await DaemonHost.start();
+    const { tty, path } = await host.plug();
+    if (open) tty.openLine();
+    const client = await host.client(path);
+    await until('the client is seen', () => host.channel().hostOpen);
+    await host.detach();
+    await until('the client has seen the end', () => client.ended);
+    await until('it is over', () => !host.isServed());
+    expect([host.host.hypervisor.mappedPages(), host.host.hypervisor.boundPorts()]).toEqual([0, 0]);
+    expect(host.host.hypervisor.guestWarnings()).toBe(0);
+    expect(existsSync(path)).toBe(false);
+    expect(await host.store.exists(BACKEND)).toBe(false);
+    expect(await host.store.exists(FRONTEND)).toBe(false);
+  });
+
+  it('gives the client the last words of the guest', async () => {
+    const host = await DaemonHost.start();
+    const { tty, path } = await host.plug();
+    const client = await host.client(path);
+    await until('the client is seen', () => host.channel().hostOpen);
+    const words = randomBytes(300_000);
+    tty.openLine();
+    tty.send(words);
+    await until('all is drained', () => host.channel().fromGuestBytes === words.length);
+    await host.detach();
+    await until('the client has seen the end', () => client.ended);
+    expect(sha(client.received)).toBe(sha(words));
+  });
+
+  it('can be followed by an attach of the same name and path', async () => {
+    const host = await DaemonHost.start();
+    const { path } = await host.plug();
+    await host.client(path);
+    for (let round = 0; round < 5; round++) {
+      await host.detach();
+      const again = await host.plug();
+      expect(again).toMatchObject({ path, deviceId: 1 });
+      await host.client(path);
+    }
+    await until('there is one channel', () => host.status.channels.length === 1);
+    expect(host.host.hypervisor.mappedPages()).toBe(1);
+  });
+
+  it('of a guest that does not answer lets go of the ring after the time for draining', async () => {
+    const { FakeClock } = await import('../support/fake-clock.js');
+    const { DRAIN_TIMEOUT_MS } = await import('../../src/backend/controller.js');
+    const clock = new FakeClock();
+    const host = await DaemonHost.start({ clock });
+    await host.plug();
+    await host.host.domain(1).kernel.powerOff();
+    await host.store.transaction(async (tx) => {
+      await tx.write(`${BACKEND}/online`, '0');
+      await tx.write(`${BACKEND}/state`, '5');
+    });
+    await until('it drains', () => host.channel().phase === 'closing');
+    expect(host.host.hypervisor.mappedPages()).toBe(1);
+    clock.advance(DRAIN_TIMEOUT_MS);
+    expect(host.host.hypervisor.mappedPages()).toBe(0);
+    await host.states(1, '4', '6');
+  });
+
+  it('of a channel that its guest has never looked at is over at once', async () => {
+    const host = await DaemonHost.start();
+    await host.host.domain(1).kernel.powerOff();
+    await host.attach();
+    await host.states(1, '1', '2');
+    await host.detach();
+    await until('it is over', () => !host.isServed());
+  });
+
+  it('by force takes the ring from a guest that does not answer', async () => {
+    const host = await DaemonHost.start();
+    await host.plug();
+    await host.host.domain(1).kernel.powerOff();
+    await host.detach({ force: true });
+    expect(host.host.hypervisor.mappedPages()).toBe(0);
+  });
+});
+
+describe('a guest that misbehaves', () => {
+  it('and deletes its frontend loses its ring at once, and nobody makes the frontend again', async () => {
+    const host = await DaemonHost.start();
+    const { path } = await host.plug();
+    await host.client(path);
+    await until('the client is told of', () => host.channel().hostOpen);
+    await host.store.rm(FRONTEND);
+    await host.states(1, undefined, '6');
+    expect(host.host.hypervisor.mappedPages()).toBe(0);
+    expect(await host.store.exists(FRONTEND)).toBe(false);
+    expect(host.channel()).toMatchObject({ phase: 'closed', frontendState: 'gone' });
+  });
+
+  it.each<[string, string]>([
+    ['state', 'connected'],
+    ['state', '4 '],
+    ['state', '\x00\xff'],
+    ['state', '9'],
+  ])('and writes %s = %j is left as it is, and the line is logged once', async (key, value) => {
+    const host = await DaemonHost.start();
+    const { tty, path } = await host.plug();
+    const client = await host.client(path);
+    await host.store.write(`${FRONTEND}/${key}`, value);
+    await until('it is counted', () => host.channel().malformed === 1);
+    tty.openLine();
+    tty.send('still here');
+    await until('bytes go on', () => client.received.toString() === 'still here');
+    expect(host.channel()).toMatchObject({ phase: 'connected', malformed: 1 });
+    expect(host.log.filter(({ fields }) => fields['code'] === 'frontend-malformed')).toHaveLength(1);
+  });
+
+  it.each<[string, string, string]>([
+    ['ring-ref', '-1', 'frontend-malformed'],
+    ['ring-ref', '4294967296', 'frontend-malformed'],
+    ['port', '1e3', 'frontend-malformed'],
+    ['ring-ref', '999999', 'grant-unmappable'],
+    ['port', '999999', 'port-unbindable'],
+  ])(
+    'and offers %s = %s is not served, once logged, and served when it offers a right one',
+    async (key, value, code) => {
+      const host = await DaemonHost.start({ daemon: false });
+      await host.attach();
+      await host.states(1, '3', '2');
+      const right = await host.store.readText(`${FRONTEND}/${key}`);
+      await host.store.write(`${FRONTEND}/${key}`, value);
+      await host.host.startDaemon();
+      expect(host.channel().phase).toBe('waiting');
+      expect(host.host.hypervisor.mappedPages()).toBe(0);
+      for (let poke = 0; poke < 5; poke++) await host.store.write(`${FRONTEND}/poke`, String(poke));
+      expect(host.log.filter(({ fields }) => fields['code'] === code)).toHaveLength(1);
+      await host.store.write(`${FRONTEND}/${key}`, right);
+      await host.states(1, '4', '4');
+      expect(host.channel().problems).toEqual([]);
+    },
+  );
+
+  it('and starts anew without closing gets a new connection on its new ring', async () => {
+    const host = await DaemonHost.start();
+    await host.plug();
+    await host.store.write(`${FRONTEND}/state`, '1');
+    await host.states(1, '1', '2');
+    expect(host.host.hypervisor.mappedPages()).toBe(0);
+    await host.store.write(`${FRONTEND}/state`, '3');
+    await host.states(1, '3', '4');
+    expect(host.channel().connects).toBe(2);
+  });
+
+  it('and flips its state is held back, while others are served', async () => {
+    const host = await DaemonHost.start();
+    await host.plug();
+    const heldBack = (): boolean => host.log.some(({ fields }) => fields['code'] === 'frontend-flapping');
+    for (let round = 0; round < 30 && !heldBack(); round++) {
+      await host.store.write(`${FRONTEND}/state`, '6');
+      await host.states(1, '6', '6');
+      await host.store.write(`${FRONTEND}/state`, '3');
+      await until('it is connected or held back', () => host.channel().phase === 'connected' || heldBack());
+    }
+    expect(host.host.hypervisor.mappedPages()).toBe(0);
+    expect(host.channel().connects).toBe(8);
+    await host.plug({ name: 'org.example.b' });
+  });
+
+  it('and floods its own nodes does not keep the daemon from others', async () => {
+    const host = await DaemonHost.start();
+    await host.plug();
+    for (let i = 0; i < 2000; i++) void host.store.write(`${FRONTEND}/junk`, String(i)).catch(() => {});
+    await host.plug({ name: 'org.example.b' });
+  });
+});
+
+describe('the death of a domain', () => {
+  it('leaves nothing mapped, no socket and no zombie', async () => {
+    const host = await DaemonHost.start();
+    const { path } = await host.plug();
+    const client = await host.client(path);
+    await host.host.destroyDomain(1);
+    await until('it is over', () => host.status.channels.length === 0);
+    await until('the client has seen the end', () => client.ended);
+    expect(host.host.hypervisor.mappedPages()).toBe(0);
+    expect(host.host.hypervisor.zombies()).toEqual([]);
+    expect(existsSync(path)).toBe(false);
+    expect(await host.store.exists('/local/domain/0/backend/console')).toBe(false);
+  });
+
+  it('is noticed by @releaseDomain alone, while its nodes still stand', async () => {
+    const host = await DaemonHost.start();
+    await host.plug();
+    host.host.hypervisor.destroyDomain(1);
+    expect(host.host.hypervisor.zombies()).toEqual([1]);
+    await host.store.release(1);
+    await until('it is over', () => host.status.channels.length === 0);
+    expect(host.host.hypervisor.zombies()).toEqual([]);
+    expect(await host.store.readText(`${BACKEND}/state`)).toBe('4');
+  });
+
+  it('whose id is used again at once does not pass anything to the successor', async () => {
+    const host = await DaemonHost.start();
+    const { tty } = await host.plug();
+    tty.openLine();
+    tty.send('secret of the first domain');
+    await until('it is spooled', () => host.channel().spoolBytes > 0);
+    const { uuid } = host.host.domain(1);
+    await host.host.destroyDomain(1);
+    await host.host.createDomain({ domid: 1 });
+    const again = await host.plug();
+    expect(host.channel().uuid).not.toBe(uuid);
+    const client = await host.client(again.path);
+    again.tty.openLine();
+    again.tty.send('second');
+    await until('the client hears the second', () => client.received.length > 0);
+    expect(client.received.toString()).toBe('second');
+  });
+
+  it('keeps the hand-over of one domain from another one with the same id', async () => {
+    const host = await DaemonHost.start();
+    const { tty } = await host.plug();
+    tty.openLine();
+    tty.send('secret of the first domain');
+    await until('it is spooled', () => host.channel().spoolBytes > 0);
+    await host.host.stopDaemon();
+    await host.host.destroyDomain(1);
+    await host.host.createDomain({ domid: 1 });
+    await host.attach();
+    await host.host.startDaemon();
+    await host.states(1, '4', '4');
+    expect(host.channel()).toMatchObject({ spoolBytes: 0, gap: { reason: 'handover-unusable' } });
+  });
+});
+
+describe('an orderly restart', () => {
+  it('loses and repeats nothing of a transfer under way in both directions, and the guest does not notice', async () => {
+    const host = await DaemonHost.start();
+    // Nobody waits for the client here: the guest fills the spool at the speed of memory.
+    const { tty, path } = await host.plug({ limitBytes: 8 * 1024 * 1024 });
+    tty.openLine();
+    const up = randomBytes(3 * 1024 * 1024);
+    const down = randomBytes(1024 * 1024);
+    await host.store.write(`${FRONTEND}/${KEY.guestOpen}`, '1');
+    const states: string[] = [];
+    const watch = await host.store.watch(`${FRONTEND}/state`, () => {
+      void host.store.tryReadText(`${FRONTEND}/state`).then((state) => states.push(state ?? 'gone'));
+    });
+    const received: Buffer[] = [];
+    const heard: Buffer[] = [];
+    let sent = 0;
+    tty.send(up);
+    for (let round = 0; round < 6; round++) {
+      const client = await host.client(path);
+      await until('the client is seen', () => host.channel().hostOpen);
+      const mark = sent;
+      // Only what the daemon took is not sent again: the client counts, as any program on a byte stream must.
+      const piece = down.subarray(sent, sent + 200_000);
+      client.socket.write(piece);
+      let turns = 0;
+      await until('some bytes have moved', () => {
+        const bytes = tty.receive();
+        if (bytes !== 'end') heard.push(bytes);
+        return ++turns > 40;
+      });
+      await host.host.stopDaemon();
+      await until('the client has seen the end', () => client.ended);
+      received.push(client.received);
+      await host.host.startDaemon();
+      const { toGuestBytes, inputBytes } = host.channel();
+      sent = toGuestBytes + inputBytes;
+      expect(sent).toBeGreaterThanOrEqual(mark);
+      expect(host.channel().gap).toBeNull();
+    }
+    const client = await host.client(path);
+    client.socket.write(down.subarray(sent));
+    await until(
+      'all has arrived',
+      () => {
+        const bytes = tty.receive();
+        if (bytes !== 'end') heard.push(bytes);
+        const before = received.reduce((sum, { length }) => sum + length, 0);
+        return before + client.received.length >= up.length && heard.reduce((n, b) => n + b.length, 0) >= down.length;
+      },
+      15_000,
+    );
+    expect(sha(Buffer.concat([...received, client.received]))).toBe(sha(up));
+    expect(sha(Buffer.concat(heard))).toBe(sha(down));
+    await watch.stop();
+    expect(new Set(states)).toEqual(new Set(['4']));
+    expect(host.channel().droppedBytes).toBe(0);
+  });
+
+  it('keeps what waits for a client, the counters, and whether the guest has spoken', async () => {
+    const host = await DaemonHost.start();
+    const { tty, path } = await host.plug();
+    tty.openLine();
+    tty.send('kept for later');
+    await until('it is spooled', () => host.channel().spoolBytes === 14);
+    await host.host.stopDaemon();
+    const file = `${host.host.runDirectory}/handover/1-1`;
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(existsSync(path)).toBe(false);
+    await host.host.startDaemon();
+    expect(existsSync(file)).toBe(false);
+    expect(host.channel()).toMatchObject({ spoolBytes: 14, fromGuestBytes: 14, silent: false, gap: null });
+    const client = await host.client(path);
+    await until('the client has it', () => client.received.toString() === 'kept for later');
+  });
+
+  it('removes the hand-over of a channel that went while no daemon ran', async () => {
+    const host = await DaemonHost.start();
+    await host.plug();
+    await host.host.stopDaemon();
+    await host.host.destroyDomain(1);
+    await host.host.startDaemon();
+    expect(readdirSync(`${host.host.runDirectory}/handover`)).toEqual([]);
+  });
+
+  it('of a daemon whose ring was served by somebody in between throws the old bytes away and says so', async () => {
+    const host = await DaemonHost.start();
+    const { tty } = await host.plug();
+    tty.openLine();
+    tty.send('old');
+    await until('it is spooled', () => host.channel().spoolBytes === 3);
+    await host.host.stopDaemon();
+    const { renameSync } = await import('node:fs');
+    const handover = `${host.host.runDirectory}/handover/1-1`;
+    renameSync(handover, `${host.host.root}/aside`);
+    await host.host.startDaemon();
+    tty.send('new');
+    await until('it moved on', () => host.channel().fromGuestBytes === 3);
+    await host.host.crashDaemon();
+    renameSync(`${host.host.root}/aside`, handover);
+    await host.host.startDaemon();
+    expect(host.channel()).toMatchObject({ spoolBytes: 0, gap: { reason: 'ring-moved-on', discardedBytes: 3 } });
+  });
+
+  it('finishes a detach that began while no daemon ran, draining a guest that is still writing', async () => {
+    const host = await DaemonHost.start();
+    const { tty } = await host.plug();
+    tty.openLine();
+    await host.host.stopDaemon();
+    tty.send(randomBytes(10_000));
+    const detached = host.detach();
+    await host.store.waitUntil(async (store) => (await store.tryReadText(`${BACKEND}/state`)) === '5', {
+      what: 'the detach has begun',
+      paths: [BACKEND],
+      timeoutMs: 5000,
+    });
+    await host.host.startDaemon();
+    await detached;
+    expect(host.host.hypervisor.mappedPages()).toBe(0);
+  });
+});
+
+describe('a crash', () => {
+  it('is followed by a daemon that takes the same ring, reports a gap, and the guest does not notice', async () => {
+    const host = await DaemonHost.start();
+    const { tty, path } = await host.plug();
+    tty.openLine();
+    const first = await host.client(path);
+    tty.send('before, ');
+    await until('the client has it', () => first.received.length === 8);
+    await host.host.crashDaemon();
+    expect(existsSync(path)).toBe(true);
+    tty.send('meanwhile, ');
+    await host.host.startDaemon();
+    expect(host.channel()).toMatchObject({ phase: 'connected', gap: { reason: 'no-handover' }, silent: false });
+    const second = await host.client(path);
+    tty.send('after');
+    await until('the client has it', () => second.received.toString() === 'meanwhile, after');
+    expect(await host.store.readText(`${FRONTEND}/state`)).toBe('4');
+  });
+
+  it('in the middle of a transfer with a client that keeps up loses and repeats nothing', async () => {
+    const host = await DaemonHost.start();
+    const { tty, path } = await host.plug();
+    tty.openLine();
+    const all = randomBytes(4 * 1024 * 1024);
+    const received: Buffer[] = [];
+    const total = (): number => received.reduce((sum, { length }) => sum + length, 0);
+    let sent = 0;
+    for (let life = 0; life < 4; life++) {
+      const client = await host.client(path);
+      await until('the client is seen', () => host.channel().hostOpen);
+      while (sent < (life + 1) * 1024 * 1024) {
+        tty.send(all.subarray(sent, sent + 50_000));
+        sent = Math.min(sent + 50_000, all.length);
+        await until('the client keeps up', () => total() + client.received.length === sent);
+      }
+      if (life === 3) received.push(client.received);
+      else {
+        // The last piece is with the kernel, not with the client yet.
+        tty.send(all.subarray(sent, sent + 1500));
+        sent += 1500;
+        await host.host.crashDaemon();
+        tty.send(all.subarray(sent, sent + 10_000));
+        sent += 10_000;
+        await until('the client has seen the end', () => client.ended);
+        received.push(client.received);
+        await host.host.startDaemon();
+      }
+    }
+    expect(total()).toBe(all.length);
+    expect(sha(Buffer.concat(received))).toBe(sha(all));
+  });
+});
+
+describe('the daemon itself', () => {
+  it('refuses to start beside another one on the same run directory, which goes on undisturbed', async () => {
+    const host = await DaemonHost.start();
+    await host.plug();
+    const { BackendDaemon } = await import('../../src/backend/daemon.js');
+    const { silentLogger } = await import('../../src/base/log.js');
+    const rights = host.host.hypervisor.openBackend();
+    onTestFinished(() => rights.close());
+    await expect(
+      BackendDaemon.start({
+        store: host.store,
+        hypervisor: rights,
+        clock: host.env.clock,
+        log: silentLogger,
+        runDirectory: host.host.runDirectory,
+      }),
+    ).rejects.toMatchObject({ code: 'path-in-use' });
+    expect(host.channel().phase).toBe('connected');
+    expect((await host.get('/v1/health')).code).toBe(200);
+  });
+
+  it('says so when somebody else serves a ring, tries again, and serves it when it is free', async () => {
+    const host = await DaemonHost.start({ daemon: false });
+    await host.attach();
+    await host.states(1, '3', '2');
+    const rival = host.host.hypervisor.openBackend();
+    const port = Number(await host.store.readText(`${FRONTEND}/port`));
+    const bound = rival.events.bind(1, port, () => {});
+    await host.host.startDaemon();
+    expect(host.channel().problems).toMatchObject([{ code: 'port-unbindable' }]);
+    expect(host.host.hypervisor.mappedPages()).toBe(0);
+    bound.close();
+    await host.states(1, '4', '4');
+    rival.close();
+  });
+
+  it('answers status and health on its control socket, and nothing else', async () => {
+    const host = await DaemonHost.start();
+    await host.plug();
+    expect(await host.get('/v1/health')).toEqual({ code: 200, body: { ok: true } });
+    const { body } = await host.get('/v1/status?x=y');
+    expect(body).toMatchObject({ backendDomid: 0, channels: [{ domid: 1, deviceId: 1, name: 'org.example.a' }] });
+    expect((await host.get('/v1/other')).code).toBe(404);
+    expect((await host.get('/v1/status', 'POST')).code).toBe(405);
+    expect(statSync(`${host.host.runDirectory}/control.sock`).mode & 0o777).toBe(0o660);
+  });
+
+  it('leaves no descriptor and no timer behind', async () => {
+    const host = await DaemonHost.start();
+    await host.plug();
+    await host.host.stopDaemon();
+    const open = (): number => readdirSync('/proc/self/fd').length;
+    // The store's own side of the connection that has just ended closes a little later.
+    for (let turn = 0; turn < 50; turn++) await new Promise((settle) => setImmediate(settle));
+    const before = open();
+    for (let round = 0; round < 3; round++) {
+      await host.host.startDaemon();
+      const client = await host.client(host.channel().path);
+      await until('the client is seen', () => host.channel().hostOpen);
+      if (round === 1) await host.host.crashDaemon();
+      else await host.host.stopDaemon();
+      await until('the client has seen the end', () => client.ended);
+      client.socket.destroy();
+    }
+    await until('all descriptors are closed', () => open() === before);
+    expect(host.host.hypervisor.mappedPages()).toBe(0);
+    expect(host.host.hypervisor.boundPorts()).toBe(0);
+  });
+});
