@@ -28,8 +28,7 @@ export function writeValue(
     return tooLarge(core, request, node);
   if (node instanceof StoreNode) {
     node.value = value;
-    node.generation = generation;
-    if (node.permissions.length > 1) node.permissions = settled(node.permissions, generation, core.domains);
+    rewritten(core, node);
     fireForNode(core, path, node, node.parent ?? node);
   } else if (node instanceof TransactionNode) {
     node.value = value;
@@ -176,10 +175,10 @@ function createInTree(core: StoreCore, request: Request, path: Path, value: stri
   return undefined;
 }
 
-/** A node whose list of children changed is written again. */
+/** The node was written: entries that were stale before stay so, although the node is young again. */
 function rewritten(core: StoreCore, node: StoreNode): void {
-  node.generation = core.tree.generation;
   if (node.permissions.length > 1) node.permissions = settled(node.permissions, node.generation, core.domains);
+  node.generation = core.tree.generation;
 }
 
 function createInTransaction(

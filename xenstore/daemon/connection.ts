@@ -23,6 +23,8 @@ export class Connection implements Actor {
   readonly watches = new Map<string, Watch>();
   readonly transactions = new Map<number, Transaction>();
   nextTransactionId = 0;
+  /** Position among the connections that the daemon serves in turn. */
+  sequence = 0;
   closed = false;
 
   /** Messages of this batch; undefined when there are none. */

@@ -9,7 +9,7 @@ import { type DaemonError, LIKENESS, type Likeness, type LikenessRules } from '.
 import { NodePermissions, PRIVATE_TO_DOM0 } from './node-permissions.js';
 import { OutputPool } from './output.js';
 import { type Path, PathCache } from './paths.js';
-import { defaultQuotas, type Quotas } from './quota.js';
+import { defaultQuotas, type Quotas, SOFT_MEMORY_BYTES } from './quota.js';
 import type { Request } from './request.js';
 import { StoreNode, Tree } from './tree.js';
 import { type Watch, WatchIndex } from './watches.js';
@@ -31,9 +31,15 @@ export class StoreCore {
   readonly watches = new WatchIndex();
   readonly domains: DomainTable;
   readonly quotas: Quotas;
+  /** Above it the genuine daemon writes to syslog. */
+  softMemoryBytes = SOFT_MEMORY_BYTES;
   readonly paths: PathCache;
   readonly special: Record<SpecialName, NodePermissions>;
   readonly connections = new Set<Connection>();
+  /** Order in which dom0's sockets were opened and domains introduced: the order in which the daemon serves them. */
+  sequence = 0;
+  /** To be done once the reply of the request being handled is queued. */
+  afterReply: (() => void) | undefined;
   /** Identifies one firing of watches, for the memo in each connection. */
   firing = 0;
   /** Events that must follow the reply of the request being handled. */

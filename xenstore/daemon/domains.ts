@@ -13,6 +13,8 @@ export class Domain {
   /** Store generation when the daemon first heard of the domain: older ACL entries belong to a predecessor. */
   readonly generation: number;
   introduced = false;
+  /** Position among the connections that the daemon serves in turn. */
+  sequence = 0;
   shutdown = false;
   nodes = 0;
   watches = 0;

@@ -49,6 +49,7 @@ export class XenstoreEngine {
       throw new XenstoreError('ENOENT', `domain ${domid} is not introduced to xenstore: it has no connection`);
     }
     const connection = new Connection(domid, domain, send, onClosedByServer);
+    connection.sequence = ++core.sequence;
     core.connections.add(connection);
     domain?.connections.add(connection);
     return new EngineClient(core, connection);
@@ -165,6 +166,11 @@ class EngineClient implements EngineConnection {
     if (!core.rules.ownEventsFirst) core.heldEvents = [];
     const error = this.#dispatch(request);
     if (error !== undefined) core.error(request, error);
+    if (core.afterReply !== undefined) {
+      const afterReply = core.afterReply;
+      core.afterReply = undefined;
+      afterReply();
+    }
     if (core.heldEvents !== undefined) {
       const held = core.heldEvents;
       core.heldEvents = undefined;

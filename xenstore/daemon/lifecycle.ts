@@ -39,6 +39,7 @@ export function introduceDomain(core: StoreCore, domid: number): Domain | undefi
   if (domain === undefined) return undefined;
   if (!domain.introduced) {
     domain.introduced = true;
+    domain.sequence = ++core.sequence;
     domain.shutdown = false;
     fireSpecial(core, '@introduceDomain');
   }

@@ -108,6 +108,8 @@ export class TransactionNode implements NodeView {
 
 export class Transaction {
   readonly id: number;
+  /** Of the store when it was started. */
+  readonly generation: number;
   /** In the order of the first touch. */
   readonly nodes = new Map<string, TransactionNode>();
   /** Change of the number of nodes each domain owns. */
@@ -116,8 +118,9 @@ export class Transaction {
   /** A request in it failed half way: it can only be aborted. */
   failed = false;
 
-  constructor(id: number) {
+  constructor(id: number, generation: number) {
     this.id = id;
+    this.generation = generation;
   }
 
   count(domid: number, change: 1 | -1): void {

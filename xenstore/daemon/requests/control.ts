@@ -6,8 +6,9 @@ import type { StoreCore } from '../core.js';
 import type { Domain } from '../domains.js';
 import type { DaemonError } from '../likeness.js';
 import { childText } from '../paths.js';
-import { nodeBytes, QUOTA_TEXTS, type QuotaName, SOFT_MEMORY_BYTES } from '../quota.js';
+import { nodeBytes, QUOTA_TEXTS, type QuotaName } from '../quota.js';
 import { atoi, type Request } from '../request.js';
+import type { Transaction } from '../transactions.js';
 import type { StoreNode } from '../tree.js';
 
 interface Command {
@@ -41,7 +42,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   quota: { parameters: '[set <name> <val>|<domid>]', run: quota },
   'quota-soft': {
     parameters: '[set <name> <val>]',
-    run: (core, request, args) => (args.length === 0 ? showSoftQuotas(core, request) : 'EINVAL'),
+    run: softQuota,
   },
   help: { parameters: '', run: help },
 };
@@ -66,10 +67,14 @@ function help(core: StoreCore, request: Request, args: readonly string[]): Daemo
 /** There is no daemon to replace this one by: only the answers of one that is not being updated. */
 function liveUpdate(core: StoreCore, request: Request, [option, ...more]: readonly string[]): DaemonError | undefined {
   if (option === '-a' && more.length === 0) core.reply(request, 'No live-update session active.\0');
-  else if (option === '-s' || (option === '-c' && more.length === 1)) {
+  else if (isStart(option, more) || (option === '-c' && more.length === 1)) {
     core.reply(request, 'Not in live-update session.\0');
   } else return 'EINVAL';
   return undefined;
+}
+
+function isStart(option: string | undefined, more: readonly string[]): boolean {
+  return option === '-s' && more.every((word, i) => word === '-F' || word === '-t' || more[i - 1] === '-t');
 }
 
 function quota(core: StoreCore, request: Request, args: readonly string[]): DaemonError | undefined {
@@ -93,8 +98,15 @@ function showQuotas(core: StoreCore, request: Request): DaemonError | undefined 
   return undefined;
 }
 
-function showSoftQuotas(core: StoreCore, request: Request): DaemonError | undefined {
-  const line = quotaLine('memory', SOFT_MEMORY_BYTES, 'Total Xenstore memory per domain (warning level)');
+function softQuota(core: StoreCore, request: Request, args: readonly string[]): DaemonError | undefined {
+  const [set, name, value, ...more] = args;
+  if (set !== undefined) {
+    const limit = value === undefined || more.length > 0 ? 0 : atoi(value);
+    if (set !== 'set' || name !== 'memory' || limit < 1) return 'EINVAL';
+    core.softMemoryBytes = limit;
+    return acknowledge(core, request);
+  }
+  const line = quotaLine('memory', core.softMemoryBytes, 'Total Xenstore memory per domain (warning level)');
   core.reply(request, `Quota settings:\n${line}\0`);
   return undefined;
 }
@@ -114,7 +126,7 @@ function showDomain(core: StoreCore, request: Request, domid: number): DaemonErr
   return undefined;
 }
 
-/** Bytes of nodes and watches as the C daemon would account them; counted when asked, not with each request. */
+/** Bytes of nodes, watches and transactions as the C daemon would account them; counted when asked, not with each request. */
 function memoryOf(core: StoreCore, domain: Domain): number {
   let bytes = 0;
   const visit = (path: string, node: StoreNode): void => {
@@ -127,6 +139,19 @@ function memoryOf(core: StoreCore, domain: Domain): number {
   for (const connection of core.connections) {
     if (connection.domid !== domain.domid) continue;
     for (const { path, token } of connection.watches.values()) bytes += path.length + token.length;
+    for (const transaction of connection.transactions.values()) bytes += transactionBytes(transaction);
+  }
+  return bytes;
+}
+
+/** A transaction's copies are records of their own, named after its generation and the path. */
+function transactionBytes({ generation, nodes }: Transaction): number {
+  const prefixBytes = `${generation}/`.length;
+  let bytes = 0;
+  for (const node of nodes.values()) {
+    if (!node.present) continue;
+    bytes += nodeBytes(node.permissions.length, node.value.length, node.childBytes);
+    bytes += prefixBytes + node.path.text.length;
   }
   return bytes;
 }

@@ -33,9 +33,21 @@ function namedDomain(core: StoreCore, request: Request): Domain | DaemonError {
 export function release(core: StoreCore, request: Request): DaemonError | undefined {
   const domain = namedDomain(core, request);
   if (typeof domain === 'string') return domain;
-  releaseDomain(core, domain);
+  // The main loop holds the connection that it will serve next: that one is freed only at its turn, after the reply.
+  if (isServedNext(core, request, domain)) core.afterReply = () => releaseDomain(core, domain);
+  else releaseDomain(core, domain);
   core.acknowledge(request);
   return undefined;
+}
+
+/** Whether nobody comes between the requester and the domain in the daemon's list of connections. */
+function isServedNext(core: StoreCore, request: Request, domain: Domain): boolean {
+  const after = request.connection.sequence;
+  const isBetween = (sequence: number) => sequence > after && sequence < domain.sequence;
+  if (domain.sequence < after) return false;
+  for (const other of core.connections) if (other.privileged && isBetween(other.sequence)) return false;
+  for (const other of core.domains.all()) if (other.introduced && isBetween(other.sequence)) return false;
+  return true;
 }
 
 export function resume(core: StoreCore, request: Request): DaemonError | undefined {

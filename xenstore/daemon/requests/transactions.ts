@@ -21,8 +21,7 @@ export function transactionStart(core: StoreCore, request: Request): DaemonError
   do {
     counter.nextTransactionId = (counter.nextTransactionId + 1) >>> 0;
   } while (counter.nextTransactionId === 0 || connection.transactions.has(counter.nextTransactionId));
-  const transaction = new Transaction(counter.nextTransactionId);
-  core.tree.generation++;
+  const transaction = new Transaction(counter.nextTransactionId, ++core.tree.generation);
   connection.transactions.set(transaction.id, transaction);
   if (connection.domain !== undefined) connection.domain.transactions++;
   core.reply(request, `${transaction.id}\0`);
