@@ -98,8 +98,8 @@ function readVersion(): string {
   // Sources stand two directories below package.json, built files three.
   for (const up of ['../../package.json', '../../../package.json']) {
     try {
-      const { version } = JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8')) as { version: string };
-      return version;
+      const { version } = JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8')) as { version?: unknown };
+      if (typeof version === 'string') return version;
     } catch {}
   }
   return 'unknown';

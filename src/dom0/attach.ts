@@ -24,12 +24,12 @@ import { printable } from '../console/name.js';
 import { type ChannelSpec, checkSocketPath } from '../console/spec.js';
 import { parseXenbusState } from '../console/xenbus-state.js';
 import { consoleIds } from './channels.js';
-import { isDaemonRunning } from './control-client.js';
 import { type Domain, describeDomain, parseDomid, readDomain, resolveDomain } from './domains.js';
 import { type Dom0Environment, mapBounded } from './environment.js';
 import { isListening } from './listening.js';
 import { addSocketChardev, removeChardev } from './qemu.js';
 import { describeState } from './states.js';
+import { fetchProblems } from './status.js';
 
 export interface AttachRequest {
   /** Id, name or uuid. */
@@ -74,11 +74,11 @@ export async function attach(store: Store, request: AttachRequest, env: Dom0Envi
       : spec.backend === 'qemu' && spec.connection === 'socket'
         ? await attachToQemu(store, planned, env)
         : await writeInTransaction(store, planned);
-  if (spec.backend === 'native' && request.dryRun !== true && !(await isDaemonRunning(env))) {
-    warnings.push(`no daemon answers at ${env.runDirectory}: the channel connects as soon as one runs`);
-  }
   const connected = request.waitMs !== undefined && request.dryRun !== true;
-  if (connected) await waitConnected(store, { domain, address, waitMs: request.waitMs, signal: request.signal });
+  const askDaemon = async (): Promise<string[]> =>
+    spec.backend === 'native' && request.dryRun !== true ? daemonWarnings(env, address) : [];
+  if (connected) await waitConnected(store, { domain, address, request, askDaemon });
+  warnings.push(...(await askDaemon()));
   return {
     ...address,
     domain,
@@ -90,6 +90,14 @@ export async function attach(store: Store, request: AttachRequest, env: Dom0Envi
     warnings,
     writes,
   };
+}
+
+async function daemonWarnings(env: Dom0Environment, address: ChannelAddress): Promise<string[]> {
+  const problems = await fetchProblems(env, address);
+  if (problems === undefined) {
+    return [`no daemon answers at ${env.runDirectory}: the channel connects as soon as one runs`];
+  }
+  return problems.map(({ message }) => message);
 }
 
 type Plan = { readonly address: ChannelAddress; readonly writes: readonly NodeWrite[] };
@@ -240,11 +248,12 @@ async function writeAll(tx: StoreOperations, address: ChannelAddress, writes: re
 type WaitInput = {
   domain: Domain;
   address: ChannelAddress;
-  waitMs: number | undefined;
-  signal: AbortSignal | undefined;
+  request: AttachRequest;
+  askDaemon: () => Promise<string[]>;
 };
 
-async function waitConnected(store: Store, { domain, address, waitMs = 0, signal }: WaitInput): Promise<void> {
+async function waitConnected(store: Store, { domain, address, request, askDaemon }: WaitInput): Promise<void> {
+  const { waitMs = 0, signal } = request;
   const frontend = `${frontendPath(address.domid, address.deviceId)}/state`;
   const backend = `${backendPath(address)}/state`;
   const states = async (ops: StoreOperations) =>
@@ -259,9 +268,10 @@ async function waitConnected(store: Store, { domain, address, waitMs = 0, signal
   } catch (error) {
     if (!isXenstoreError(error, 'timeout')) throw error;
     const [front, back] = await states(store);
+    const reasons = await askDaemon();
     throw new ChannelError(
       'guest-not-ready',
-      `the channel is attached as device ${address.deviceId} of domain ${describeDomain(domain)}, but not connected after ${waitMs / 1000} s: the frontend is ${describeState(front)}, the backend ${describeState(back)}`,
+      `the channel is attached as device ${address.deviceId} of domain ${describeDomain(domain)}, but not connected after ${waitMs / 1000} s: the frontend is ${describeState(front)}, the backend ${describeState(back)}${reasons.map((reason) => `; ${reason}`).join('')}`,
       { ...address, frontendState: front ?? null, backendState: back ?? null, waitMs },
       { cause: error },
     );

@@ -3,7 +3,7 @@
  * copy, the frontend for its state only (design D5). Reads; never writes; every node may vanish between two reads.
  */
 
-import { isXenstoreError, type StoreOperations } from '../../xenstore/index.js';
+import { isXenstoreError, type Permission, type StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
 import {
   backendPath,
@@ -135,26 +135,25 @@ async function serverOf(
   { libxl, backend }: { libxl: Keys | undefined; backend: Keys | undefined },
 ): Promise<Server> {
   if ((backend?.[KEY.backend] ?? libxl?.[KEY.backend]) === 'qemu') return 'qemu';
-  const type = await ownedFrontendType(store, address);
+  const type = await readUnforged(store, `${frontendPath(address.domid, address.deviceId)}/type`, address.domid);
   if (type !== undefined) return type === NATIVE_TYPE ? 'native' : 'toolstack';
   return libxl?.['state'] === String(XENBUS['init-wait']) ? 'native' : 'toolstack';
 }
 
-/** The frontend's `type`, provided that the guest cannot have written it. */
-async function ownedFrontendType(store: StoreOperations, address: ChannelAddress): Promise<string | undefined> {
-  const path = `${frontendPath(address.domid, address.deviceId)}/type`;
+/** The value of a node in a frontend, provided that the guest `domid` cannot have written it. */
+export async function readUnforged(store: StoreOperations, path: string, domid: number): Promise<string | undefined> {
   try {
     const [owner, ...others] = await store.getPermissions(path);
-    const guestWrites = others.some(
-      ({ access, domid }) => domid === address.domid && (access === 'w' || access === 'b'),
-    );
-    if (owner.domid === address.domid || owner.access === 'w' || owner.access === 'b' || guestWrites) return undefined;
+    const guestWrites = others.some((entry) => entry.domid === domid && writes(entry));
+    if (owner.domid === domid || writes(owner) || guestWrites) return undefined;
     return await store.tryReadText(path);
   } catch (error) {
     if (isXenstoreError(error, 'ENOENT')) return undefined;
     throw error;
   }
 }
+
+const writes = ({ access }: Permission): boolean => access === 'w' || access === 'b';
 
 /** The one channel with this name, or with this name and device id. Throws `channel-not-found`, `channel-ambiguous`. */
 export function pickChannel(

@@ -137,7 +137,7 @@ async function forceRelease(closing: Closing): Promise<string[]> {
     return ['no daemon answers, so nobody can have the ring mapped: the nodes were removed without a handshake'];
   }
   const asked = await waitEnds(closing, FORCED_RELEASE_TIMEOUT_MS, released);
-  if (asked.inTime) return ['the guest was not waited for'];
+  if (asked.inTime) return isOver(asked.ends.frontend) ? [] : ['the guest was not waited for'];
   // A QEMU whose frontend vanishes uses memory that it has freed (seen with QEMU 7.2).
   if (channel.server === 'qemu') throw await timeoutError(closing, FORCED_RELEASE_TIMEOUT_MS, asked.ends);
   await store.transaction((tx) => removeIfThere(tx, frontendPath(channel.domid, channel.deviceId)));

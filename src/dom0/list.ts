@@ -4,7 +4,7 @@
  */
 import type { StoreOperations } from '../../xenstore/index.js';
 import { frontendPath, KEY } from '../console/layout.js';
-import { type ChannelRecord, nameProblemOf, readChannels, type Server } from './channels.js';
+import { type ChannelRecord, nameProblemOf, readChannels, readUnforged, type Server } from './channels.js';
 import { type Domain, listDomains, resolveDomain } from './domains.js';
 import { type Dom0Environment, mapBounded } from './environment.js';
 
@@ -56,9 +56,10 @@ export async function list(store: StoreOperations, env: Dom0Environment, domain?
 
 async function describe(store: StoreOperations, domain: Domain, channel: ChannelRecord): Promise<ListedChannel> {
   const frontend = frontendPath(channel.domid, channel.deviceId);
-  const [hostOpen, guestOpen] = await Promise.all(
-    [KEY.hostOpen, KEY.guestOpen].map((key) => store.tryReadText(`${frontend}/${key}`)),
-  );
+  const [hostOpen, guestOpen] = await Promise.all([
+    readUnforged(store, `${frontend}/${KEY.hostOpen}`, channel.domid),
+    store.tryReadText(`${frontend}/${KEY.guestOpen}`),
+  ]);
   return {
     domid: channel.domid,
     domain: domain.name ?? null,

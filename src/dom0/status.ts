@@ -12,7 +12,14 @@ import { type ListedChannel, list } from './list.js';
 /** What the daemon says of one channel; its keys are the daemon's business. */
 export type Figures = Readonly<Record<string, unknown>>;
 
+/** Why the daemon cannot serve a channel as it stands. */
+export interface Problem {
+  readonly code: string;
+  readonly message: string;
+}
+
 export interface ChannelStatus extends ListedChannel {
+  readonly problems: readonly Problem[];
   readonly figures: Figures | null;
 }
 
@@ -30,7 +37,7 @@ export interface StatusRequest {
 /** Throws `channel-not-found` when a name was given that the domain does not have. */
 export async function status(store: StoreOperations, request: StatusRequest, env: Dom0Environment): Promise<Status> {
   const [listing, answer] = await Promise.all([list(store, env, request.domain), fetchDaemonStatus(env)]);
-  const { channels: live, ...daemon } = parseAnswer(answer);
+  const { channels: live, refused, daemon } = parseAnswer(answer);
   const wanted = listing.channels.filter(({ name }) => request.name === undefined || name === request.name);
   if (request.name !== undefined && wanted.length === 0) {
     throw new ChannelError(
@@ -41,20 +48,48 @@ export async function status(store: StoreOperations, request: StatusRequest, env
   }
   return {
     daemon: { running: answer !== undefined, figures: answer === undefined ? null : daemon },
-    channels: wanted.map((channel) => ({ ...channel, figures: figuresOf(live, channel) })),
+    channels: wanted.map((channel) => ({
+      ...channel,
+      problems: problemsOf({ live, refused }, channel),
+      figures: figuresOf(live, channel),
+    })),
     leftOut: listing.leftOut,
   };
 }
 
-function parseAnswer(answer: unknown): { channels: readonly Figures[]; [key: string]: unknown } {
-  if (!isRecord(answer)) return { channels: [] };
-  const channels = Array.isArray(answer['channels']) ? answer['channels'].filter(isRecord) : [];
-  return { ...answer, channels };
+type Answer = { channels: readonly Figures[]; refused: readonly Figures[]; daemon: Figures };
+
+function parseAnswer(answer: unknown): Answer {
+  if (!isRecord(answer)) return { channels: [], refused: [], daemon: {} };
+  const { channels, refused, ...daemon } = answer;
+  return { channels: records(channels), refused: records(refused), daemon };
 }
 
-function figuresOf(live: readonly Figures[], { domid, deviceId }: ListedChannel): Figures | null {
+type Address = { readonly domid: number; readonly deviceId: number };
+
+function figuresOf(live: readonly Figures[], { domid, deviceId }: Address): Figures | null {
   return live.find((one) => one['domid'] === domid && one['deviceId'] === deviceId) ?? null;
 }
+
+function problemsOf(
+  { live, refused }: { live: readonly Figures[]; refused: readonly Figures[] },
+  at: Address,
+): Problem[] {
+  const refusal = figuresOf(refused, at);
+  return [...records(figuresOf(live, at)?.['problems']), ...(refusal === null ? [] : [refusal])].flatMap(
+    ({ code, message }) => (typeof code === 'string' && typeof message === 'string' ? [{ code, message }] : []),
+  );
+}
+
+/** What a running daemon has to say against one channel; undefined: no daemon runs. */
+export async function fetchProblems(env: Dom0Environment, at: Address): Promise<readonly Problem[] | undefined> {
+  const answer = await fetchDaemonStatus(env);
+  if (answer === undefined) return undefined;
+  const { channels: live, refused } = parseAnswer(answer);
+  return problemsOf({ live, refused }, at);
+}
+
+const records = (value: unknown): Figures[] => (Array.isArray(value) ? value.filter(isRecord) : []);
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);

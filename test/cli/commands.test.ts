@@ -88,7 +88,7 @@ describe('xenchannel attach', () => {
     expect(await xc('attach', 'db1', 'a', '--wait', '0.01')).toMatchObject({
       code: 7,
       err: expect.stringMatching(
-        /^xenchannel: the channel is attached as device 1 of domain 1 \(db1\), but not connected after 0.01 s: .* \[guest-not-ready\]\n$/,
+        /^xenchannel: the channel is attached as device 1 of domain 1 \(db1\), but not connected after 0.01 s: .*; no daemon answers at .* \[guest-not-ready\]\n$/,
       ),
     });
   });

@@ -110,6 +110,13 @@ describe('attach', () => {
     daemon.close();
   });
 
+  it('passes on what the daemon says against the channel', async () => {
+    const problem = { domid: 1, deviceId: 1, code: 'chardev-unsupported', message: 'this daemon cannot make a pty' };
+    const daemon = await serveControl(host.env, { channels: [{ domid: 1, deviceId: 2 }], refused: [problem] });
+    expect((await plug({ connection: 'pty' })).warnings).toEqual(['this daemon cannot make a pty']);
+    daemon.close();
+  });
+
   it('warns of device ids that a Linux guest may have no tty for', async () => {
     const { deviceId, warnings } = await plug({ deviceId: 8 });
     expect(deviceId).toBe(8);
@@ -161,7 +168,7 @@ describe('attach with a wait', () => {
     clock.advance(3000);
     const error = (await pending) as ChannelError;
     expect(`${error.code} (${error.exitCode}): ${error.message}`).toBe(
-      'guest-not-ready (7): the channel is attached as device 1 of domain 1 (db1), but not connected after 3 s: the frontend is initialising (1), the backend init-wait (2)',
+      `guest-not-ready (7): the channel is attached as device 1 of domain 1 (db1), but not connected after 3 s: the frontend is initialising (1), the backend init-wait (2); no daemon answers at ${host.env.runDirectory}: the channel connects as soon as one runs`,
     );
     expect(await host.store.exists(libxlPath(1, 1))).toBe(true);
   });

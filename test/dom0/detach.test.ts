@@ -265,6 +265,17 @@ describe('detach by force', () => {
     expect(host.store.dump()).toEqual(empty);
   });
 
+  it('says nothing where guest and daemon close in time', async () => {
+    const control = await serveControl(host.env, {});
+    await plug();
+    await fakeDaemon(host.store);
+    await fakeGuest(host.store, 1);
+    await connectByHand();
+    expect((await unplug({ force: true })).warnings).toEqual([]);
+    expect(host.store.dump()).toEqual(empty);
+    control.close();
+  });
+
   it('takes the device from a silent guest first, and waits until the daemon has let go', async () => {
     const control = await serveControl(host.env, {});
     await plug();

@@ -42,6 +42,7 @@ describe('list', () => {
     await plug('a', '1', 5000);
     await host.store.write(`${FRONTEND}/xenchannel-guest-open`, '1');
     await host.store.write(`${FRONTEND}/xenchannel-host-open`, '1');
+    await host.store.setPermissions(`${FRONTEND}/xenchannel-host-open`, permissions('n0', 'r1'));
     expect(await list(host.store, host.env)).toEqual({
       leftOut: 0,
       channels: [
@@ -97,6 +98,7 @@ describe('list', () => {
       ['backend', '/local/domain/9'],
       ['limit', '9'],
       ['output', 'file:/etc/passwd'],
+      ['xenchannel-host-open', '1'],
     ]) {
       await host.store.write(`${FRONTEND}/${key}`, value ?? '');
       await host.store.setPermissions(`${FRONTEND}/${key}`, permissions('n1'));
@@ -105,7 +107,12 @@ describe('list', () => {
     await host.store.write('/local/domain/1/device/console/5/name', 'invented');
     const { channels } = await list(host.store, host.env);
     expect(channels).toHaveLength(1);
-    expect(channels[0]).toMatchObject({ name: 'a', limitBytes: 1048576, path: `${host.env.runDirectory}/dom1/a` });
+    expect(channels[0]).toMatchObject({
+      name: 'a',
+      limitBytes: 1048576,
+      path: `${host.env.runDirectory}/dom1/a`,
+      hostOpen: false,
+    });
   });
 
   it.each(['', '9', '-1', '4\n', 'x'.repeat(4000), '\xff\xfe', '04'])(
@@ -197,6 +204,24 @@ describe('status', () => {
     const found = await status(host.store, {}, host.env);
     expect(found.daemon).toEqual({ running: true, figures: { version: 1 } });
     expect(found.channels.map((channel) => channel.figures)).toEqual([null, figures]);
+    control.close();
+  });
+
+  it('shows why the daemon does not serve a channel, whether it has a session for it or not', async () => {
+    const refused = { domid: 2, deviceId: 1, code: 'backend-malformed', message: 'its mode is no mode' };
+    const served = {
+      domid: 1,
+      deviceId: 1,
+      problems: [{ code: 'path-in-use', message: 'taken' }, 'junk', { code: 7 }],
+    };
+    const control = await serveControl(host.env, { channels: [served], refused: [refused, null] });
+    await plug('a');
+    await plug('b', '2');
+    const { channels } = await status(host.store, {}, host.env);
+    expect(channels.map(({ problems }) => problems)).toEqual([
+      [{ code: 'path-in-use', message: 'taken' }],
+      [{ code: 'backend-malformed', message: 'its mode is no mode' }],
+    ]);
     control.close();
   });
 

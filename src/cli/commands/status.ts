@@ -62,16 +62,33 @@ function printChannel(io: Io, channel: ChannelStatus): void {
   ];
   if (channel.nameProblem !== null) facts.push(['name', `not used for links: ${channel.nameProblem}`]);
   for (const [key, value] of facts) printFact(io, key, value);
+  for (const { code, message } of channel.problems) printFact(io, 'problem', `${cell(message)} [${cell(code)}]`);
   if (channel.figures !== null) printFigures(io, channel.figures);
   else if (channel.server === 'native') printFact(io, 'figures', 'none: the daemon does not serve it');
 }
 
-const IDENTITY = new Set(['domid', 'deviceId', 'name', 'uuid']);
+/** What stands above the figures already. */
+const SHOWN = new Set([
+  'domid',
+  'deviceId',
+  'backendDomid',
+  'name',
+  'uuid',
+  'connection',
+  'path',
+  'runDirectory',
+  'frontendState',
+  'backendState',
+  'hostOpen',
+  'guestOpen',
+  'spoolLimitBytes',
+  'problems',
+]);
 
 /** Plain values as they are, groups with their name in front. */
 function printFigures(io: Io, figures: Figures, prefix = ''): void {
   for (const [key, value] of Object.entries(figures)) {
-    if (prefix === '' && IDENTITY.has(key)) continue;
+    if (prefix === '' && SHOWN.has(key)) continue;
     const label = `${prefix}${cell(key, 40)}`;
     if (value === null || ['string', 'number', 'boolean'].includes(typeof value))
       printFact(io, label, cell(String(value)));
@@ -80,5 +97,5 @@ function printFigures(io: Io, figures: Figures, prefix = ''): void {
 }
 
 function printFact(io: Io, key: string, value: string): void {
-  printLine(io, `  ${`${key}:`.padEnd(24)} ${value}`);
+  printLine(io, `  ${`${key}:`.padEnd(32)} ${value}`);
 }
