@@ -163,7 +163,7 @@ function createInTree(core: StoreCore, request: Request, path: Path, value: stri
   for (let i = 0; i < names.length; i++) {
     const node = new StoreNode(at, permissions);
     node.generation = first + (names.length - 1 - i);
-    at.attach(names[i] as string, node);
+    tree.attach(at, names[i] as string, node);
     at = node;
   }
   at.value = value;

@@ -27,7 +27,7 @@ const DOMID_ANY = 0x7ff5;
 
 export class StoreCore {
   readonly rules: LikenessRules;
-  readonly tree = new Tree();
+  readonly tree = new Tree((path) => this.paths.remember(path));
   readonly watches = new WatchIndex();
   readonly domains: DomainTable;
   readonly quotas: Quotas;
@@ -69,8 +69,8 @@ export class StoreCore {
     const { root } = this.tree;
     const tool = new StoreNode(root, PRIVATE_TO_DOM0);
     const daemon = new StoreNode(tool, PRIVATE_TO_DOM0);
-    tool.attach('xenstored', daemon);
-    root.attach('tool', tool);
+    this.tree.attach(tool, 'xenstored', daemon);
+    this.tree.attach(root, 'tool', tool);
     for (const node of [root, tool, daemon]) node.generation = ++this.tree.generation;
     if (dom0 !== undefined) {
       dom0.introduced = true;

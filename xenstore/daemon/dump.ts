@@ -88,7 +88,7 @@ function rebuild(core: StoreCore, dump: TreeDump): StoreNode {
     if (!path.isRoot) {
       const parent = made.get(path.parentText);
       if (parent === undefined) throw unusable(entry.path, 'its parent does not come before it');
-      parent.attach(path.name, node);
+      core.tree.attach(parent, path.name, node);
     }
     made.set(entry.path, node);
   }

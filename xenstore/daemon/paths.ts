@@ -16,6 +16,7 @@ export class Path {
   readonly parts: readonly string[];
   /** Where the tree found it last; to be trusted only while `removed` is false. */
   node: StoreNode | undefined;
+  remembered = false;
 
   constructor(text: string) {
     this.text = text;
@@ -63,12 +64,21 @@ export class PathCache {
 
   #find(text: string, limited: boolean): Path | undefined {
     if (!isLegalPath(text, limited ? this.#limit() : Number.POSITIVE_INFINITY)) return undefined;
-    const path = this.#young.get(text) ?? this.#old.get(text) ?? new Path(text);
+    const known = this.#young.get(text) ?? this.#old.get(text);
+    if (known === undefined) return new Path(text);
+    this.remember(known);
+    return known;
+  }
+
+  /** Keeps a path whose node exists, so that it need not be split and walked again. */
+  remember(path: Path): void {
+    path.remembered = true;
     if (this.#young.size >= MAX_CACHED) {
+      // What falls out may be remembered again.
+      for (const old of this.#old.values()) old.remembered = false;
       this.#old = this.#young;
       this.#young = new Map();
     }
-    this.#young.set(text, path);
-    return path;
+    this.#young.set(path.text, path);
   }
 }

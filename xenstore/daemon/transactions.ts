@@ -5,7 +5,7 @@
  */
 import type { NodePermissions } from './node-permissions.js';
 import { childText, type Path } from './paths.js';
-import { bury, listingOf, type NodeView, StoreNode, type Tree } from './tree.js';
+import { bury, type Children, listingOf, type NodeView, StoreNode, type Tree } from './tree.js';
 
 /** Generation of a node that does not exist. */
 const ABSENT = -1;
@@ -29,7 +29,7 @@ export class TransactionNode implements NodeView {
   fire: 'no' | 'exact' | 'below' = 'no';
   /** Set while committing, once this node's change is in effect. */
   committed = false;
-  #base: Map<string, StoreNode> | undefined;
+  #base: Children | undefined;
   #removed: Set<string> | undefined;
   #added: string[] | undefined;
   #listing: string | undefined;
@@ -44,8 +44,7 @@ export class TransactionNode implements NodeView {
     this.permissions = permissions;
     this.generation = this.firstGeneration;
     this.childBytes = original?.childBytes ?? 0;
-    this.#base = original?.children;
-    if (original !== undefined && original.children !== undefined) original.childrenShared = true;
+    this.#base = original?.shareChildren();
   }
 
   /** Names in the order of creation. */
@@ -162,7 +161,7 @@ export class Transaction {
       }
       for (const name of node.addedChildren) {
         const child = made.get(childText(node.path.text, name));
-        if (child !== undefined) target.attach(name, child);
+        if (child !== undefined) tree.attach(target, name, child);
       }
     }
   }

@@ -18,56 +18,93 @@ export interface NodeView {
   listing(): string;
 }
 
-/** Above this length `split` returns views of the whole path, which would live as long as the node. */
-const MAX_COPIED_NAME = 12;
+/** Bound of the table of names; when it is full it starts afresh. */
+const MAX_NAMES = 8192;
+/** Generation of a node that is no longer part of the tree. */
+const REMOVED = -1;
 
+/** The children of one node. Leaves, which are most nodes, have none of this. */
+class ChildList {
+  readonly byName: Map<string, StoreNode>;
+  bytes: number;
+  /** A transaction looks at it: copy before changing. */
+  shared = false;
+  listing: string | undefined;
+
+  constructor(byName: Map<string, StoreNode>, bytes: number) {
+    this.byName = byName;
+    this.bytes = bytes;
+  }
+}
+
+export type Children = ReadonlyMap<string, StoreNode>;
+
+/** Few and small fields: a host may have a million of these. */
 export class StoreNode implements NodeView {
   parent: StoreNode | undefined;
   value = '';
   permissions: NodePermissions;
   generation = 0;
-  children: Map<string, StoreNode> | undefined;
-  childBytes = 0;
-  /** Detached: no longer part of any tree. */
-  removed = false;
-  /** A transaction looks at `children`: copy before changing. */
-  childrenShared = false;
-  #listing: string | undefined;
+  #list: ChildList | undefined;
 
   constructor(parent: StoreNode | undefined, permissions: NodePermissions) {
     this.parent = parent;
     this.permissions = permissions;
   }
 
+  /** In the order of creation; undefined if there are none. */
+  get children(): Children | undefined {
+    return this.#list?.byName;
+  }
+
+  get childBytes(): number {
+    return this.#list?.bytes ?? 0;
+  }
+
+  get removed(): boolean {
+    return this.generation === REMOVED;
+  }
+
+  markRemoved(): void {
+    this.generation = REMOVED;
+  }
+
   listing(): string {
-    this.#listing ??= listingOf(this.children?.keys());
-    return this.#listing;
+    const list = this.#list;
+    if (list === undefined) return '';
+    list.listing ??= listingOf(list.byName.keys());
+    return list.listing;
+  }
+
+  /** The children as they are now, to be kept: later changes are made to a copy. */
+  shareChildren(): Children | undefined {
+    if (this.#list !== undefined) this.#list.shared = true;
+    return this.#list?.byName;
   }
 
   attach(name: string, child: StoreNode): void {
-    const children = this.#ownChildren();
-    children.set(name.length > MAX_COPIED_NAME ? flat(name) : name, child);
+    const list = this.#ownList();
+    list.byName.set(name, child);
+    list.bytes += name.length + 1;
     child.parent = this;
-    this.childBytes += name.length + 1;
   }
 
   /** Takes the child out of the tree; the caller says what becomes of its subtree. */
   detach(name: string): StoreNode | undefined {
     const child = this.children?.get(name);
     if (child === undefined) return undefined;
-    const children = this.#ownChildren();
-    children.delete(name);
-    if (children.size === 0) this.children = undefined;
-    this.childBytes -= name.length + 1;
+    const list = this.#ownList();
+    list.byName.delete(name);
+    list.bytes -= name.length + 1;
+    if (list.byName.size === 0) this.#list = undefined;
     return child;
   }
 
-  #ownChildren(): Map<string, StoreNode> {
-    this.#listing = undefined;
-    if (this.children === undefined) this.children = new Map();
-    else if (this.childrenShared) this.children = new Map(this.children);
-    this.childrenShared = false;
-    return this.children;
+  #ownList(): ChildList {
+    if (this.#list === undefined) this.#list = new ChildList(new Map(), 0);
+    else if (this.#list.shared) this.#list = new ChildList(new Map(this.#list.byName), this.#list.bytes);
+    this.#list.listing = undefined;
+    return this.#list;
   }
 }
 
@@ -84,6 +121,27 @@ export class Tree {
   generation = 0;
   /** Set by `nearest`. */
   nearestDepth = 0;
+  readonly #onFound: (path: Path) => void;
+  #names = new Map<string, string>();
+
+  /** `onFound` gets paths that had to be walked: they are worth remembering. */
+  constructor(onFound: (path: Path) => void) {
+    this.#onFound = onFound;
+  }
+
+  attach(parent: StoreNode, name: string, child: StoreNode): void {
+    parent.attach(this.#nameOf(name), child);
+  }
+
+  /** One string for all nodes of that name, and no slice of the path that came with the request. */
+  #nameOf(name: string): string {
+    const known = this.#names.get(name);
+    if (known !== undefined) return known;
+    if (this.#names.size >= MAX_NAMES) this.#names = new Map();
+    const made = flat(name);
+    this.#names.set(made, made);
+    return made;
+  }
 
   find(path: Path): StoreNode | undefined {
     const known = path.node;
@@ -92,6 +150,7 @@ export class Tree {
     const { parts } = path;
     for (let i = 0; i < parts.length && node !== undefined; i++) node = node.children?.get(parts[i] as string);
     path.node = node;
+    if (node !== undefined && !path.remembered) this.#onFound(path);
     return node;
   }
 
@@ -116,7 +175,7 @@ export function bury(node: StoreNode, onNode: (node: StoreNode) => void): number
   if (node.children !== undefined) {
     for (const child of node.children.values()) count += bury(child, onNode);
   }
-  node.removed = true;
   onNode(node);
+  node.markRemoved();
   return count;
 }
