@@ -24,17 +24,15 @@ import { HostEnd } from './host-end.js';
 import { Inheritance } from './inheritance.js';
 import { LookAgain } from './look-again.js';
 import { Problems } from './problems.js';
-import { RingLink } from './ring-link.js';
+import { RingConnector } from './ring-connector.js';
 import { ChannelSession } from './session.js';
 import type { ChannelStatus, Gap } from './status.js';
-import { RateLimit, Timers, type TurnQueue } from './turns.js';
+import { Timers, type TurnQueue } from './turns.js';
 
 /** A guest that does not close its end keeps the ring mapped no longer than this after a detach. */
 export const DRAIN_TIMEOUT_MS = 10_000;
 /** How long a client may take the last bytes of a channel that is gone. */
 export const LINGER_MS = 2000;
-/** A frontend that connects more often than this waits; releasing never does. */
-const CONNECT_LIMIT = { count: 8, windowMs: 10_000 };
 /** While a guest rings without need. */
 const IDLE_PAUSE_MS = 10;
 
@@ -59,11 +57,10 @@ export class ChannelController {
   readonly #log: Logger;
   readonly #nodes: ChannelNodes;
   readonly #timers: Timers;
-  readonly #connectLimit: RateLimit;
   readonly #looks: LookAgain;
   readonly #session: ChannelSession;
   readonly #hostEnd: HostEnd;
-  readonly #link: RingLink;
+  readonly #ring: RingConnector;
   readonly #problems: Problems;
   readonly #inheritance: Inheritance;
   #gap: Gap | undefined;
@@ -74,17 +71,15 @@ export class ChannelController {
   /** What the guest was last told about the host's client; undefined: nothing yet, or its frontend is another one. */
   #hostOpenTold: boolean | undefined;
   #drainTimer: Timer | undefined;
-  #connects = 0;
   #state: 'running' | 'stopping' | 'over' = 'running';
 
   constructor(options: ControllerOptions) {
-    const { config, clock, log, turns, piece, chardev, hypervisor } = options;
+    const { config, clock, log, turns, piece, chardev } = options;
     this.config = config;
     this.#options = options;
     this.#log = log;
     this.#nodes = options.nodes;
     this.#timers = new Timers(clock);
-    this.#connectLimit = new RateLimit(clock, CONNECT_LIMIT);
     this.#problems = new Problems(log);
     this.#looks = new LookAgain({
       clock,
@@ -93,7 +88,6 @@ export class ChannelController {
       onFailure: (error) => this.#problems.report('store', error),
       onSuccess: () => this.#problems.solved('store'),
     });
-    this.#link = new RingLink(hypervisor);
     this.#hostEnd = new HostEnd({ chardev, timers: this.#timers, problems: this.#problems });
     this.#session = new ChannelSession({
       chardev,
@@ -108,6 +102,14 @@ export class ChannelController {
         defer: (turn) => turns.defer(turn),
         slowDown: (resume) => void this.#timers.after(IDLE_PAUSE_MS, resume),
       },
+    });
+    const shared = { config, clock, nodes: options.nodes, timers: this.#timers, problems: this.#problems };
+    this.#ring = new RingConnector({
+      ...shared,
+      hypervisor: options.hypervisor,
+      session: this.#session,
+      looks: this.#looks,
+      onAttached: () => this.#restore(),
     });
     this.#phase = initialPhase(options.backendState);
     this.#backendState = options.backendState;
@@ -151,7 +153,7 @@ export class ChannelController {
     this.#restore();
     await this.#session.close();
     const { domid, deviceId, uuid } = this.config;
-    const ring = this.#link.served;
+    const ring = this.#ring.served;
     const record = { domid, deviceId, uuid, ring, session: this.#session.state() };
     this.#release({ drain: false });
     this.#state = 'over';
@@ -164,8 +166,7 @@ export class ChannelController {
     this.#looks.stop();
     this.#timers.stop();
     this.#options.chardev.abandon();
-    this.#session.detachRing({ drain: false });
-    this.#link.release();
+    this.#ring.release({ drain: false });
   }
 
   status(): ChannelStatus {
@@ -190,7 +191,7 @@ export class ChannelController {
       events,
       idleEvents,
       malformed: this.#problems.malformed,
-      connects: this.#connects,
+      connects: this.#ring.connects,
       identifyAnswers,
       problems: this.#problems.current(),
       chardev: this.#options.chardev.figures(),
@@ -213,7 +214,7 @@ export class ChannelController {
     await this.#take(this.#detaching ? onDetach(frontend, this.#phase) : ON_FRONTEND[frontend][this.#phase]);
     if (this.#state !== 'running') return;
     this.#session.setGuestOpen(sight.guestOpen === '1' ? true : sight.guestOpen === '0' ? false : undefined);
-    if (sight.asksIdentity && this.#link.mapped) await this.#identify();
+    if (sight.asksIdentity && this.#ring.mapped) await this.#identify();
     await this.#tellState(sight);
     await this.#tellHostOpen();
   }
@@ -256,57 +257,20 @@ export class ChannelController {
   // --- the ring ------------------------------------------------------------------------------------------------------
 
   async #connect(): Promise<boolean> {
-    const { domid, uuid } = this.config;
-    const offer = await this.#nodes.readOffer();
-    if (this.#state !== 'running') return false;
-    if (offer.uuid !== uuid) {
-      this.end('the domain id belongs to another domain now');
-      return false;
-    }
-    const { ringRef, port } = offer;
-    if (ringRef === undefined || port === undefined) {
-      const value = `${offer.ringRefText}/${offer.portText}`;
-      this.#problems.guest('frontend-malformed', 'ring-ref or port is no number', value);
-      return false;
-    }
-    if (this.#link.isKnownBad({ domid, ringRef, port }) || this.#mustWait()) return false;
-    const outcome = this.#link.connect({ domid, ringRef, port }, () => this.#session.onEvent());
-    if (outcome.kind === 'failed') {
-      this.#problems.report('ring', outcome.error);
-      if (outcome.retryMs !== undefined) this.#timers.after(outcome.retryMs, () => this.#tryBindAgain());
-      return false;
-    }
-    this.#problems.solved('ring');
-    this.#connects++;
-    this.#session.attachRing(outcome.ring, outcome.port);
-    this.#restore();
-    this.#session.pump();
-    return true;
-  }
-
-  #mustWait(): boolean {
-    const delayMs = this.#connectLimit.delayMs();
-    if (delayMs === 0) return false;
-    this.#problems.guest('frontend-flapping', 'the frontend connects too often: it has to wait', 'flapping');
-    this.#looks.later(delayMs);
-    return true;
-  }
-
-  #tryBindAgain(): void {
-    this.#link.forgive();
-    this.touch();
+    const outcome = await this.#ring.connect(() => this.#state === 'running');
+    if (outcome === 'other-domain') this.end('the domain id belongs to another domain now');
+    return outcome === 'connected';
   }
 
   #release(how: { readonly drain: boolean }): void {
-    this.#session.detachRing(how);
-    this.#link.release();
+    this.#ring.release(how);
     this.#drainTimer?.cancel();
     this.#drainTimer = undefined;
   }
 
   /** Before the first byte of this daemon moves: what the one before it left. */
   #restore(): void {
-    const inherited = this.#inheritance.claim(this.#link.served);
+    const inherited = this.#inheritance.claim(this.#ring.served);
     if (inherited !== undefined) this.#session.restore(inherited);
     this.#reportGap();
   }

@@ -14,7 +14,7 @@ import { ChannelNodes } from './channel-nodes.js';
 import { ControlServer } from './control.js';
 import { ChannelController } from './controller.js';
 import { DirtySet } from './dirty-set.js';
-import { type ChannelConfig, type Finding, inspectBackend, readDomainUuid } from './discovery.js';
+import { type Finding, inspectBackend, isDomainAlive, isSameConfig, readDomainUuid } from './discovery.js';
 import { HandoverFiles } from './handover.js';
 import { type ChardevMaker, defaultChardev } from './make-chardev.js';
 import type { DaemonStatus } from './status.js';
@@ -198,7 +198,7 @@ export class BackendDaemon {
     this.#noteRefusal(key, address, finding);
     const served = this.#channels.get(key);
     if (served !== undefined) {
-      if (finding.kind === 'ours' && isSame(finding.config, served.controller.config)) served.controller.touch();
+      if (finding.kind === 'ours' && isSameConfig(finding.config, served.controller.config)) served.controller.touch();
       else if (finding.kind === 'absent') served.controller.end('the toolstack removed the backend');
       else if (finding.kind === 'ours') {
         served.controller.end('another channel took its place');
@@ -284,7 +284,7 @@ export class BackendDaemon {
 
   async #checkDomain(domid: number): Promise<void> {
     const { store } = this.#options;
-    const [alive, uuid] = await Promise.all([isIntroduced(store, domid), readDomainUuid(store, domid)]);
+    const [alive, uuid] = await Promise.all([isDomainAlive(store, domid), readDomainUuid(store, domid)]);
     for (const { controller } of [...this.#channels.values()]) {
       if (controller.config.domid !== domid || (alive && controller.config.uuid === uuid)) continue;
       controller.end(alive ? 'the domain id belongs to another domain now' : 'the domain is gone');
@@ -298,16 +298,3 @@ export class BackendDaemon {
 
 type Served = { readonly controller: ChannelController; watch: Watch | undefined };
 type Refusal = DaemonStatus['refused'][number];
-
-/** A driver domain may not ask: then the tree alone tells. */
-async function isIntroduced(store: Store, domid: number): Promise<boolean> {
-  try {
-    return await store.isDomainIntroduced(domid);
-  } catch {
-    return true;
-  }
-}
-
-function isSame(a: ChannelConfig, b: ChannelConfig): boolean {
-  return (Object.keys(a) as (keyof ChannelConfig)[]).every((key) => a[key] === b[key]);
-}

@@ -2,7 +2,7 @@
  * Which backends of this domain are ours to serve, and how: everything is taken from nodes the guest cannot write.
  * Reads only; knows no ring.
  */
-import { isXenstoreError, type Permissions, type StoreOperations } from '../../xenstore/index.js';
+import { isXenstoreError, type Permissions, type Store, type StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
 import type { OverflowPolicy } from '../chardev/spool.js';
 import {
@@ -99,6 +99,20 @@ export async function inspectBackend(
 export async function readDomainUuid(store: StoreOperations, domid: number): Promise<string | undefined> {
   const vm = await store.tryReadText(`${domainPath(domid)}/vm`);
   return /^\/vm\/([0-9a-fA-F-]{36})$/.exec(vm ?? '')?.[1]?.toLowerCase();
+}
+
+/** A driver domain may not ask: then the tree alone tells. */
+export async function isDomainAlive(store: Store, domid: number): Promise<boolean> {
+  try {
+    return await store.isDomainIntroduced(domid);
+  } catch (error) {
+    if (isXenstoreError(error, 'EACCES')) return true;
+    throw error;
+  }
+}
+
+export function isSameConfig(a: ChannelConfig, b: ChannelConfig): boolean {
+  return (Object.keys(a) as (keyof ChannelConfig)[]).every((key) => a[key] === b[key]);
 }
 
 /**

@@ -176,11 +176,12 @@ function parseFigures(value: unknown): Omit<SessionState, 'output' | 'input'> | 
     'deliveredBytes',
     'droppedBytes',
   ].map((key) => count(value[key]));
-  const { spoken, nonce } = value;
+  const { spoken, answering, nonce } = value;
   if (fromGuestBytes === undefined || toGuestBytes === undefined) return undefined;
-  if (deliveredBytes === undefined || droppedBytes === undefined || typeof spoken !== 'boolean') return undefined;
+  if (deliveredBytes === undefined || droppedBytes === undefined) return undefined;
+  if (typeof spoken !== 'boolean' || typeof answering !== 'boolean') return undefined;
   if (nonce !== null && (typeof nonce !== 'string' || !NONCE_PATTERN.test(nonce))) return undefined;
-  const figures = { fromGuestBytes, toGuestBytes, deliveredBytes, droppedBytes, spoken };
+  const figures = { fromGuestBytes, toGuestBytes, deliveredBytes, droppedBytes, spoken, answering };
   return nonce === null ? figures : { ...figures, nonce };
 }
 

@@ -48,6 +48,8 @@ export interface SessionState {
   readonly deliveredBytes: number;
   readonly droppedBytes: number;
   readonly spoken: boolean;
+  /** An answer stands in the ring, unread. */
+  readonly answering: boolean;
   readonly output: Uint8Array;
   readonly input: Uint8Array;
   /** An identification that was asked for and not answered. */

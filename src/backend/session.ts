@@ -157,6 +157,7 @@ export class ChannelSession implements ChardevEvents {
     this.#spool.prepend(state.output);
     this.#input.push(state.input);
     this.#spoken = this.#spoken || state.spoken;
+    this.#answering = state.answering;
     this.#nonce ??= state.nonce;
   }
 
@@ -178,6 +179,7 @@ export class ChannelSession implements ChardevEvents {
       deliveredBytes,
       droppedBytes: this.#spool.dropped,
       spoken: this.#spoken,
+      answering: this.#answering,
       output: this.#spool.takeAll(),
       input: this.#input.takeAll(),
       ...(this.#nonce === undefined ? {} : { nonce: this.#nonce }),

@@ -295,6 +295,21 @@ describe('an orderly end', () => {
     expect(Buffer.concat(heard).equals(pattern(3000, 2))).toBe(true);
     expect(second.session.figures()).toMatchObject({ fromGuestBytes: 1000, deliveredBytes: 1000, toGuestBytes: 3000 });
   });
+
+  it('in the middle of an identification keeps client bytes behind the answer', async () => {
+    const first = new SessionBench().attach();
+    first.chardev.connect();
+    first.session.identify(NONCE);
+    first.chardev.send(Buffer.from('client bytes'));
+    await first.session.close();
+    const state = first.session.state();
+    first.session.detachRing({ drain: false });
+    const second = new SessionBench().attach(first.guest);
+    second.session.restore(state);
+    second.session.pump();
+    expect(second.listen().toString()).toBe(`XCID ${NONCE}\n`);
+    expect(second.listen().toString()).toBe('client bytes');
+  });
 });
 
 describe('the ledger', () => {

@@ -129,7 +129,7 @@ export class DaemonHost {
   async states(deviceId: number, frontend: string | undefined, backend: string | undefined, domid = 1): Promise<void> {
     const address = { domid, deviceId, backendDomid: 0 };
     let seen: (string | undefined)[] = [];
-    for (let turn = 0; turn < 2000; turn++) {
+    for (const endMs = Date.now() + 5000; Date.now() < endMs; ) {
       seen = await Promise.all([
         this.store.tryReadText(`${frontendPath(domid, deviceId)}/state`),
         this.store.tryReadText(`${backendPath(address)}/state`),
