@@ -1,4 +1,4 @@
-/** Turns what the xenstore library throws into our codes, so that callers of dom0 commands see one kind of error. */
+/** Turns what the xenstore library and the operating system throw into our codes: callers see one kind of error. */
 import { isXenstoreError, type XenstoreErrorCode } from '../../xenstore/index.js';
 import { ChannelError, type ErrorCode } from '../base/errors.js';
 
@@ -30,6 +30,20 @@ export function toChannelError(error: unknown): ChannelError {
       { cause: error },
     );
   }
+  if (isSystemError(error)) {
+    const denied = error.code === 'EACCES' || error.code === 'EPERM';
+    const details = { errno: error.code, call: error.syscall };
+    return new ChannelError(denied ? 'permission-denied' : 'system-call-failed', error.message, details, {
+      cause: error,
+    });
+  }
   const text = error instanceof Error ? error.message : String(error);
   return new ChannelError('internal-bug', `unexpected error: ${text}`, {}, { cause: error });
+}
+
+type SystemError = Error & { readonly code: string; readonly syscall: string };
+
+/** What Node throws for a failed system call; its message names call, errno and path. */
+function isSystemError(error: unknown): error is SystemError {
+  return error instanceof Error && 'syscall' in error && typeof error.syscall === 'string' && 'code' in error;
 }

@@ -1,7 +1,32 @@
+import { mkdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { ChannelError } from '../../src/base/errors.js';
 import { toChannelError } from '../../src/dom0/store-errors.js';
 import { XenstoreError, type XenstoreErrorCode } from '../../xenstore/index.js';
+
+describe('an error of the operating system', () => {
+  it.each([
+    ['ENOTDIR', () => mkdirSync('/dev/null/x'), 'system-call-failed', 8],
+    [
+      'EACCES',
+      () => Object.assign(new Error('EACCES: no, mkdir'), { code: 'EACCES', syscall: 'mkdir' }),
+      'permission-denied',
+      5,
+    ],
+  ])('%s keeps its words and gets a code', (errno, make, code, exitCode) => {
+    const error = toChannelError(thrownBy(make));
+    expect([error.code, error.exitCode, error.details['errno']]).toEqual([code, exitCode, errno]);
+    expect(error.message).toContain(errno);
+  });
+});
+
+function thrownBy(make: () => unknown): unknown {
+  try {
+    return make();
+  } catch (error) {
+    return error;
+  }
+}
 
 describe('an error of xenstore', () => {
   it.each<[XenstoreErrorCode, string, number]>([
