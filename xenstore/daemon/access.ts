@@ -28,7 +28,7 @@ export function touch(
 ): TransactionNode | DaemonError {
   const known = transaction.nodes.get(path.text);
   if (known !== undefined) return known;
-  if (!request.connection.privileged && transaction.nodes.size >= core.quotas['transaction-nodes']) {
+  if (!request.connection.privileged && transaction.nodes.size >= core.quota(request.connection, 'transaction-nodes')) {
     transaction.failed = true;
     return core.rules.quotaExceeded;
   }

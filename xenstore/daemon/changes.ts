@@ -79,7 +79,8 @@ function isTooLarge(
   childBytes: number,
 ): boolean {
   return (
-    !request.connection.privileged && nodeBytes(permissionCount, valueBytes, childBytes) >= core.quotas['node-size']
+    !request.connection.privileged &&
+    nodeBytes(permissionCount, valueBytes, childBytes) >= core.quota(request.connection, 'node-size')
   );
 }
 
@@ -128,7 +129,7 @@ function creationProblem(
   const committed = connection.domain?.nodes ?? 0;
   for (let written = 0; written < names.length; written++) {
     const nodes = request.transaction === undefined ? committed + written : committed;
-    if (exceeds(core, nodes, core.quotas.nodes)) return { error, written };
+    if (exceeds(core, nodes, core.quota(connection, 'nodes'))) return { error, written };
     core.tree.generation++;
     const childBytes = written === 0 ? 0 : (names[names.length - written] ?? '').length + 1;
     if (isTooLarge(core, request, permissions.length, written === 0 ? valueBytes : 0, childBytes)) {
@@ -198,7 +199,8 @@ function createInTransaction(
   if (problem !== undefined) {
     // The node quota alone, found before anything was written, leaves the transaction usable.
     const nothingWritten =
-      problem.written === 0 && exceeds(core, request.connection.domain?.nodes ?? 0, core.quotas.nodes);
+      problem.written === 0 &&
+      exceeds(core, request.connection.domain?.nodes ?? 0, core.quota(request.connection, 'nodes'));
     if (!nothingWritten) transaction.failed = true;
     return problem.error;
   }

@@ -9,7 +9,8 @@ import { type DaemonError, LIKENESS, type Likeness, type LikenessRules } from '.
 import { NodePermissions, PRIVATE_TO_DOM0 } from './node-permissions.js';
 import { OutputPool } from './output.js';
 import { type Path, PathCache } from './paths.js';
-import { defaultQuotas, type Quotas, SOFT_MEMORY_BYTES } from './quota.js';
+import { DOMID_ANY } from './permission-check.js';
+import { defaultQuotas, type QuotaName, type Quotas, SOFT_MEMORY_BYTES } from './quota.js';
 import type { Request } from './request.js';
 import { StoreNode, Tree } from './tree.js';
 import { type Watch, WatchIndex } from './watches.js';
@@ -21,9 +22,6 @@ export interface CoreOptions {
   /** Whether the hypervisor has this domain; without it, a domain exists once it is introduced or created. */
   readonly domainExists?: ((domid: number) => boolean) | undefined;
 }
-
-/** libxenstore calls it DOMID_ANY: an entry for it means everyone (xen:xen/include/public/xen.h). */
-const DOMID_ANY = 0x7ff5;
 
 export class StoreCore {
   readonly rules: LikenessRules;
@@ -76,6 +74,11 @@ export class StoreCore {
       dom0.introduced = true;
       dom0.nodes = 3;
     }
+  }
+
+  /** A limit for the domain behind `connection`: its own where it has one. */
+  quota(connection: Connection, name: QuotaName): number {
+    return connection.domain?.quotas?.[name] ?? this.quotas[name];
   }
 
   /** The path that `text` means to `connection`, or undefined if it is not legal. */

@@ -4,9 +4,13 @@
  * Source: xen:tools/xenstore/xenstored_domain.c (struct domain, find_or_alloc_existing_domain).
  */
 import type { Connection } from './connection.js';
+import type { Quotas } from './quota.js';
 
 /** DOMID_FIRST_RESERVED (xen:xen/include/public/xen.h). */
 export const FIRST_RESERVED_DOMID = 0x7ff0;
+
+/** Error indicator, watch depth, DOMID_ANY (xen:xen/include/public/io/xs_wire.h, XENSTORE_SERVER_FEATURE_*). */
+export const ALL_FEATURES = 14;
 
 export class Domain {
   readonly domid: number;
@@ -20,6 +24,10 @@ export class Domain {
   watches = 0;
   transactions = 0;
   nextTransactionId = 0;
+  /** What GET_FEATURE tells it (Xen 4.22). */
+  features = ALL_FEATURES;
+  /** Quotas of its own, where SET_QUOTA gave it some (Xen 4.22). */
+  quotas: Partial<Quotas> | undefined;
   /** The domain whose rights this one has, too (SET_TARGET). */
   target: Domain | undefined;
   readonly connections = new Set<Connection>();

@@ -180,7 +180,7 @@ class EngineClient implements EngineConnection {
 
   #dispatch(request: Request) {
     const handler = HANDLERS[request.type];
-    if (handler === undefined) return 'ENOSYS';
+    if (handler === undefined || (handler.recent === true && !this.#core.rules.features)) return 'ENOSYS';
     if (handler.privileged === true && !this.#connection.privileged) return 'EACCES';
     request.transaction = undefined;
     if (request.transactionId !== 0 && handler.ignoresTransaction !== true) {

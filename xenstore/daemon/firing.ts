@@ -62,9 +62,17 @@ function fire(
   }
 }
 
-export function fireSpecial(core: StoreCore, name: SpecialName): void {
+/** Watches with a depth are told which domain it is (Xen 4.22). */
+export function fireSpecial(core: StoreCore, name: SpecialName, domid: number): void {
   const guard = { permissions: core.special[name], generation: Number.POSITIVE_INFINITY };
-  fire(core, core.watches.special(name), name, (watcher) => canRead(core, watcher, guard));
+  const mayWatch = (watcher: Connection) => canRead(core, watcher, guard);
+  const watches = core.watches.special(name);
+  const isPlain = ({ depth }: Watch) => depth === undefined;
+  fire(core, watches.every(isPlain) ? watches : watches.filter(isPlain), name, mayWatch);
+  if (!core.rules.features) return;
+  const one = `${name}/${domid}`;
+  const detailed = watches.filter(({ depth }) => depth !== undefined && depth > 0);
+  fire(core, [...detailed, ...core.watches.special(one)], one, mayWatch);
 }
 
 /** Fires for a subtree that is about to be removed: watches exactly on each node, and all of those above the top. */

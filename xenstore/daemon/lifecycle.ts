@@ -41,7 +41,7 @@ export function introduceDomain(core: StoreCore, domid: number): Domain | undefi
     domain.introduced = true;
     domain.sequence = ++core.sequence;
     domain.shutdown = false;
-    fireSpecial(core, '@introduceDomain');
+    fireSpecial(core, '@introduceDomain', domid);
   }
   for (const connection of domain.connections) {
     dropWatches(core, connection);
@@ -64,14 +64,14 @@ export function releaseDomain(core: StoreCore, domain: Domain): void {
   for (const name of ['@introduceDomain', '@releaseDomain'] as const) {
     core.special[name] = withoutDomain(core.special[name], domain.domid);
   }
-  if (domain.introduced) fireSpecial(core, '@releaseDomain');
+  if (domain.introduced) fireSpecial(core, '@releaseDomain', domain.domid);
 }
 
 /** The domain has shut down but still exists; told once until it is resumed. */
 export function shutdownDomain(core: StoreCore, domain: Domain): void {
   if (!domain.introduced || domain.shutdown) return;
   domain.shutdown = true;
-  fireSpecial(core, '@releaseDomain');
+  fireSpecial(core, '@releaseDomain', domain.domid);
 }
 
 function withoutDomain(permissions: NodePermissions, domid: number): NodePermissions {

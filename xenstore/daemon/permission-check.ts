@@ -11,6 +11,9 @@ export interface Actor {
   readonly domain: Domain | undefined;
 }
 
+/** An entry for it means every domain (xen:xen/include/public/xen.h); from Xen 4.22 on. */
+export const DOMID_ANY = 0x7ff5;
+
 const EVERYTHING = READ | WRITE | OWNER;
 
 /** READ, WRITE and OWNER bits of `actor` on a node with these permissions, last written at `generation`. */
@@ -20,7 +23,8 @@ export function rightsOf(actor: Actor, permissions: NodePermissions, generation:
   if (target !== undefined && permissions.owner === target) return EVERYTHING;
   for (let i = 1; i < permissions.length; i++) {
     const entry = permissions.entries[i];
-    if (entry === undefined || (entry.domid !== actor.domid && entry.domid !== target)) continue;
+    if (entry === undefined || (entry.domid !== actor.domid && entry.domid !== target && entry.domid !== DOMID_ANY))
+      continue;
     if (!isStale(entry, generation, domains)) return entry.access;
   }
   return permissions.others;
@@ -29,6 +33,8 @@ export function rightsOf(actor: Actor, permissions: NodePermissions, generation:
 /** True when the entry means a domain that no longer exists, whatever domain has its number now. */
 function isStale(entry: PermissionEntry, generation: number, domains: DomainTable): boolean {
   if (entry.ignored) return true;
+  // Where the daemon does not know of it, the entry was ignored from the start: no such domain exists.
+  if (entry.domid === DOMID_ANY) return false;
   const domain = domains.find(entry.domid);
   return domain === undefined || domain.generation > generation;
 }

@@ -15,6 +15,8 @@ export interface Watch {
   readonly hiddenBytes: number;
   /** Levels below the path that are reported; undefined for all. */
   readonly depth: number | undefined;
+  /** Names in `path`. */
+  readonly levels: number;
   /** Order of registration. */
   readonly sequence: number;
 }
@@ -36,6 +38,8 @@ export class WatchIndex {
   readonly #root = new WatchNode();
   readonly #special = new Map<string, Watch[]>();
   #count = 0;
+  /** How many have a depth. */
+  #limited = 0;
   #sequence = 0;
 
   get count(): number {
@@ -48,6 +52,7 @@ export class WatchIndex {
 
   add(watch: Watch): void {
     this.#count++;
+    if (watch.depth !== undefined) this.#limited++;
     if (watch.path.startsWith('@')) {
       const watches = this.#special.get(watch.path);
       if (watches === undefined) this.#special.set(watch.path, [watch]);
@@ -69,6 +74,7 @@ export class WatchIndex {
 
   remove(watch: Watch): void {
     this.#count--;
+    if (watch.depth !== undefined) this.#limited--;
     if (watch.path.startsWith('@')) {
       const rest = (this.#special.get(watch.path) ?? []).filter((other) => other !== watch);
       if (rest.length > 0) this.#special.set(watch.path, rest);
@@ -99,6 +105,8 @@ export class WatchIndex {
       node = node.children?.get(parts[depth] as string);
       if (node === undefined) break;
     }
+    if (this.#limited > 0)
+      found = found.filter(({ depth, levels }) => depth === undefined || parts.length - levels <= depth);
     return sources > 1 ? [...found].sort((a, b) => a.sequence - b.sequence) : found;
   }
 
@@ -112,6 +120,10 @@ export class WatchIndex {
     }
     return node;
   }
+}
+
+export function levelsOf(path: string): number {
+  return namesOf(path).length;
 }
 
 function namesOf(path: string): string[] {

@@ -559,3 +559,60 @@ describe('quotas of a domain', () => {
 function encode(request: string): Buffer {
   return encodeRequest(request);
 }
+
+const CASES_422: ReadonlyArray<readonly [name: string, steps: readonly Step[]]> = [
+  [
+    'features and quotas can be asked for and set',
+    [
+      ['dom0', 'GET_FEATURE ', 'GET_FEATURE 14|'],
+      ['dom5', 'GET_FEATURE ', 'GET_FEATURE 14|'],
+      ['dom5', 'GET_FEATURE 5|', 'ERROR EACCES|'],
+      ['dom0', 'SET_FEATURE 5|4|', 'ERROR EBUSY|'],
+      ['dom0', 'GET_QUOTA watches|', 'GET_QUOTA 128|'],
+      ['dom0', 'SET_QUOTA 5|watches|2|', 'SET_QUOTA OK|'],
+      ['dom0', 'GET_QUOTA 5|watches|', 'GET_QUOTA 2|'],
+      ['dom0', 'GET_QUOTA none|', 'ERROR EINVAL|'],
+      ['dom5', 'WATCH a|t|', 'WATCH OK|', 'WATCH_EVENT a|t|'],
+      ['dom5', 'WATCH b|t|', 'ERROR ENOSPC|'],
+    ],
+  ],
+  [
+    'a watch may be limited in depth',
+    [
+      ['dom0', 'WATCH /a|t|1|', 'WATCH OK|', 'WATCH_EVENT /a|t|'],
+      ['dom0', 'WRITE /a/b/c|', 'WRITE OK|'],
+      ['dom0', 'WRITE /a/b|', 'WATCH_EVENT /a/b|t|', 'WRITE OK|'],
+      ['dom0', 'WRITE /a|', 'WATCH_EVENT /a|t|', 'WRITE OK|'],
+    ],
+  ],
+  [
+    'every domain may watch the end of others, and be told which one it is',
+    [
+      ['dom5', 'WATCH @releaseDomain|t|', 'WATCH OK|', 'WATCH_EVENT @releaseDomain|t|'],
+      ['dom0', 'WATCH @releaseDomain|t|1|', 'WATCH OK|', 'WATCH_EVENT @releaseDomain|t|'],
+      ['dom0', 'RELEASE 6|', 'WATCH_EVENT @releaseDomain/6|t|', 'RELEASE OK|', 'dom5 WATCH_EVENT @releaseDomain|t|'],
+      ['dom5', 'GET_PERMS @releaseDomain|', 'GET_PERMS n0|r32757|'],
+    ],
+  ],
+];
+
+describe('the engine, when it is like the xenstored of Xen 4.22:', () => {
+  it.each(CASES_422)('%s', (_name, steps) => {
+    const conversation = new Conversation({ like: 'xenstored' }).introduce(5, 6, 7);
+    for (const [who, request, ...expected] of [...HOMES, ...steps]) {
+      expect([request, ...conversation.ask(who, request)]).toEqual([request, ...expected]);
+    }
+  });
+});
+
+describe('the engine, when it is like oxenstored,', () => {
+  it('sends a client’s own events after the reply, sorts children, and answers with its error names', () => {
+    const conversation = new Conversation({ like: 'oxenstored' });
+    for (const name of ['z', 'a']) conversation.ask('dom0', `WRITE /d/${name}|`);
+    expect(conversation.ask('dom0', 'DIRECTORY /d|')).toEqual(['DIRECTORY a|z|']);
+    conversation.ask('dom0', 'WATCH /d|t|');
+    expect(conversation.ask('dom0', 'WRITE /d/a|')).toEqual(['WRITE OK|', 'WATCH_EVENT /d/a|t|']);
+    expect(conversation.ask('dom0', 'READ@9 /d|')).toEqual(['ERROR EIO|']);
+    expect(conversation.ask('dom0', 'DIRECTORY_PART /d|0|')).toEqual(['ERROR ENOSYS|']);
+  });
+});

@@ -11,7 +11,7 @@ import { textOf } from '../latin1.js';
 import type { DaemonError } from '../likeness.js';
 import { NodePermissions, OWNER, parseEntries, READ, WRITE } from '../node-permissions.js';
 import type { Path } from '../paths.js';
-import { rightsOf, settled } from '../permission-check.js';
+import { DOMID_ANY, rightsOf, settled } from '../permission-check.js';
 import { atoi, type Request } from '../request.js';
 
 /** The node that the only argument names, readable. */
@@ -155,7 +155,7 @@ export function setPermissions(core: StoreCore, request: Request): DaemonError |
   const [text, ...entryTexts] = request.strings();
   if (text === undefined || entryTexts.length === 0) return 'EINVAL';
   const { connection } = request;
-  const max = core.quotas.permissions - (core.rules.strictQuotas ? 1 : 0);
+  const max = core.quota(connection, 'permissions') - (core.rules.strictQuotas ? 1 : 0);
   if (!connection.privileged && entryTexts.length > max) return core.rules.quotaExceeded;
   const wanted = requestedPermissions(core, entryTexts);
   if (typeof wanted === 'string') return wanted;
@@ -174,11 +174,14 @@ export function setPermissions(core: StoreCore, request: Request): DaemonError |
 function requestedPermissions(core: StoreCore, texts: readonly string[]): NodePermissions | DaemonError {
   const entries = parseEntries(texts);
   if (entries === undefined) return 'EINVAL';
-  const known = entries.map((entry) =>
-    core.domains.ensure(entry.domid, core.tree.generation) === undefined ? { ...entry, ignored: true } : entry,
-  );
+  const known = entries.map((entry) => (!isKnown(core, entry.domid) ? { ...entry, ignored: true } : entry));
   if (known[0]?.ignored === true && core.rules.ownerMustExist) return 'ENOENT';
   return new NodePermissions(known);
+}
+
+function isKnown(core: StoreCore, domid: number): boolean {
+  if (domid === DOMID_ANY && core.rules.features) return true;
+  return core.domains.ensure(domid, core.tree.generation) !== undefined;
 }
 
 function setSpecialPermissions(

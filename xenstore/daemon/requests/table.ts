@@ -8,6 +8,7 @@ import type { DaemonError } from '../likeness.js';
 import type { Request } from '../request.js';
 import { control } from './control.js';
 import { getDomainPath, introduce, isDomainIntroduced, release, resume, setTarget } from './domains.js';
+import { getFeature, getQuota, setFeature, setQuota } from './features.js';
 import { directory, directoryPart, getPermissions, mkdir, read, rm, setPermissions, write } from './nodes.js';
 import { transactionEnd, transactionStart } from './transactions.js';
 import { resetWatches, unwatch, watch } from './watches.js';
@@ -17,6 +18,8 @@ export interface RequestHandler {
   readonly handle: (core: StoreCore, request: Request) => DaemonError | undefined;
   /** Dom0 only: others get EACCES. */
   readonly privileged?: boolean;
+  /** Only daemons of Xen 4.22 and later have it. */
+  readonly recent?: boolean;
   /** The transaction id is not looked at. */
   readonly ignoresTransaction?: boolean;
 }
@@ -43,6 +46,10 @@ export const HANDLERS: ReadonlyArray<RequestHandler | undefined> = byNumber([
   [Op.SetTarget, { handle: setTarget, privileged: true }],
   [Op.ResetWatches, { handle: resetWatches }],
   [Op.DirectoryPart, { handle: directoryPart }],
+  [Op.GetFeature, { handle: getFeature, recent: true }],
+  [Op.SetFeature, { handle: setFeature, privileged: true, recent: true }],
+  [Op.GetQuota, { handle: getQuota, privileged: true, recent: true }],
+  [Op.SetQuota, { handle: setQuota, privileged: true, recent: true }],
 ]);
 
 function byNumber(entries: ReadonlyArray<readonly [number, RequestHandler]>): Array<RequestHandler | undefined> {

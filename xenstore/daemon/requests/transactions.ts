@@ -13,7 +13,7 @@ export function transactionStart(core: StoreCore, request: Request): DaemonError
   if (request.transaction !== undefined) return 'EBUSY';
   if (!connection.privileged) {
     const open = connection.domain?.transactions ?? 0;
-    const max = core.quotas.transactions;
+    const max = core.quota(connection, 'transactions');
     if (core.rules.strictQuotas ? open + 1 >= max : open > max) return core.rules.quotaExceeded;
   }
   // A domain's connections stand for its one ring, so its ids are unique across them.
@@ -59,7 +59,8 @@ function quotaProblem(core: StoreCore, request: Request, transaction: Transactio
   for (const [domid, change] of transaction.nodeCounts) {
     const domain = core.domains.ensure(domid, core.tree.generation);
     if (domain === undefined) return 'ENOMEM';
-    if (checked && domid !== 0 && domain.nodes + change >= core.quotas.nodes) return core.rules.quotaExceeded;
+    if (checked && domid !== 0 && domain.nodes + change >= core.quota(request.connection, 'nodes'))
+      return core.rules.quotaExceeded;
   }
   return undefined;
 }

@@ -8,7 +8,7 @@ import type { StoreCore } from '../core.js';
 import { dropTransactions, dropWatches } from '../lifecycle.js';
 import type { DaemonError } from '../likeness.js';
 import type { Request } from '../request.js';
-import type { Watch } from '../watches.js';
+import { levelsOf, type Watch } from '../watches.js';
 
 function isAbsolute(text: string): boolean {
   return text.startsWith('/') || text.startsWith('@');
@@ -34,6 +34,7 @@ export function watch(core: StoreCore, request: Request): DaemonError | undefine
     token,
     hiddenBytes: isAbsolute(text) ? 0 : connection.base.length,
     depth,
+    levels: levelsOf(key.slice(0, key.indexOf('\0'))),
     sequence: core.watches.nextSequence(),
   };
   connection.watches.set(key, made);
@@ -60,7 +61,8 @@ function isWatchable(core: StoreCore, connection: Connection, text: string): boo
 function tooMany(core: StoreCore, connection: Connection): boolean {
   if (connection.privileged) return false;
   const count = connection.domain?.watches ?? 0;
-  return core.rules.strictQuotas ? count + 1 >= core.quotas.watches : count > core.quotas.watches;
+  const max = core.quota(connection, 'watches');
+  return core.rules.strictQuotas ? count + 1 >= max : count > max;
 }
 
 export function unwatch(core: StoreCore, request: Request): DaemonError | undefined {
