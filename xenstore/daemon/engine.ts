@@ -3,7 +3,7 @@
  * else.
  */
 import { XenstoreError } from '../errors.js';
-import { HEADER_BYTES, MAX_PAYLOAD_BYTES } from '../wire.js';
+import { HEADER_BYTES, MAX_PAYLOAD_BYTES, Op } from '../wire.js';
 import { Connection } from './connection.js';
 import { StoreCore } from './core.js';
 import { dumpTree, loadTree, type TreeDump } from './dump.js';
@@ -11,6 +11,9 @@ import { dropConnection, introduceDomain, releaseDomain, shutdownDomain } from '
 import type { Likeness } from './likeness.js';
 import { Request } from './request.js';
 import { HANDLERS } from './requests/table.js';
+
+/** Where oxenstored, too, sends events before the reply. */
+const ALWAYS_EVENTS_FIRST: ReadonlySet<number> = new Set([Op.TransactionEnd, Op.Introduce, Op.Release]);
 
 export interface EngineOptions {
   /** Which genuine daemon to answer like; default the C daemon of Xen 4.17. */
@@ -163,7 +166,7 @@ class EngineClient implements EngineConnection {
     request.start = at + HEADER_BYTES;
     request.end = end;
     const core = this.#core;
-    if (!core.rules.ownEventsFirst) core.heldEvents = [];
+    if (!core.rules.ownEventsFirst && !ALWAYS_EVENTS_FIRST.has(request.type)) core.heldEvents = [];
     const error = this.#dispatch(request);
     if (error !== undefined) core.error(request, error);
     if (core.afterReply !== undefined) {

@@ -614,5 +614,10 @@ describe('the engine, when it is like oxenstored,', () => {
     expect(conversation.ask('dom0', 'WRITE /d/a|')).toEqual(['WRITE OK|', 'WATCH_EVENT /d/a|t|']);
     expect(conversation.ask('dom0', 'READ@9 /d|')).toEqual(['ERROR EIO|']);
     expect(conversation.ask('dom0', 'DIRECTORY_PART /d|0|')).toEqual(['ERROR ENOSYS|']);
+    conversation.ask('dom0', 'TRANSACTION_START |');
+    conversation.ask('dom0', 'WRITE@1 /d/a|');
+    expect(conversation.ask('dom0', 'TRANSACTION_END@1 T|')).toEqual(['WATCH_EVENT /d/a|t|', 'TRANSACTION_END OK|']);
+    expect(conversation.ask('dom0', 'RM /|')[0]).toBe('RM OK|');
+    expect(conversation.ask('dom0', 'DIRECTORY /|')).toEqual(['DIRECTORY ']);
   });
 });

@@ -130,7 +130,16 @@ function remove(
   path: Path,
   node: Parameters<typeof removeNode>[3],
 ): DaemonError | undefined {
-  return path.isRoot ? 'EINVAL' : removeNode(core, request, path, node);
+  if (!path.isRoot) return removeNode(core, request, path, node);
+  if (!core.rules.rootRemovable) return 'EINVAL';
+  for (const name of node.listing().split('\0').slice(0, -1)) {
+    const child = core.paths.get(`/${name}`, false);
+    const childNode = child === undefined ? undefined : readNode(core, request, child);
+    if (child === undefined || childNode === undefined || typeof childNode === 'string') continue;
+    const problem = removeNode(core, request, child, childNode);
+    if (problem !== undefined) return problem;
+  }
+  return undefined;
 }
 
 export function getPermissions(core: StoreCore, request: Request): DaemonError | undefined {
