@@ -158,6 +158,47 @@ describe('the agent', () => {
     await agent.stop();
   });
 
+  it('asks about no channel while any line that could be it has bytes for its application', async () => {
+    const guest = new FakeGuest();
+    const consoles = [guest.plug(1, { name: 'a' }), guest.plug(2, { name: 'b' })];
+    consoles[0]?.send('kept for you');
+    const agent = await guest.startAgent();
+    expect(consoles.map((console) => console.unread)).toEqual(['kept for you', '']);
+    expect(guest.store.changes.filter((path) => path.includes('identify'))).toEqual([]);
+    expect(agent.channels().map(({ problem }) => problem?.code)).toEqual(['not-sure-enough', 'not-sure-enough']);
+    await agent.stop();
+  });
+
+  it('holds no line of a console that is no channel', async () => {
+    const guest = new FakeGuest();
+    guest.plug(1, { name: 'a' });
+    const other = guest.plug(2);
+    const agent = await guest.startAgent();
+    expect(other.opens).toBe(0);
+    await agent.stop();
+  });
+
+  it('lets go of a line it cannot tell as soon as somebody else uses it', async () => {
+    const guest = new FakeGuest();
+    const lines = [1, 2].map((id) => guest.plug(id, { name: `q${id}`, type: 'ioemu', answers: 'never' }));
+    const agent = await guest.startAgent();
+    expect(lines.map(({ opens }) => opens)).toEqual([1, 1]); // what waits there would be lost at the last close
+    for (const line of lines) line.busy = true;
+    guest.clock.advance(60_000);
+    await guest.settle(agent);
+    expect(lines.map(({ opens }) => opens)).toEqual([0, 0]);
+    await agent.stop();
+  });
+
+  it('takes back what a killed agent claimed if it cannot tell the line itself', async () => {
+    const guest = new FakeGuest();
+    for (const id of [1, 2]) guest.plug(id, { name: `q${id}`, type: 'ioemu', answers: 'never' });
+    guest.store.put('device/console/1/xenchannel-guest-open', '1');
+    const agent = await guest.startAgent();
+    expect([claim(guest, 1), claim(guest, 2)]).toEqual(['0', undefined]);
+    await agent.stop();
+  });
+
   it('never looks for a channel on the primary console', async () => {
     const guest = new FakeGuest();
     const agent = await guest.startAgent();
@@ -189,9 +230,10 @@ describe('the agent', () => {
     await agent.stop();
   });
 
-  it('follows a channel that is plugged anew, though all its numbers are the same', async () => {
+  it.each([true, false])('follows a channel plugged anew with the same numbers (hang-up: %s)', async (hangsUp) => {
     const guest = new FakeGuest();
     const first = guest.plug(1, { name: 'a' });
+    first.hangsUp = hangsUp;
     const agent = await guest.startAgent();
     expect(first.opens).toBe(1);
     const keys = ['ring-ref', 'port'].map((key) => [key, guest.store.text(`device/console/1/${key}`) ?? ''] as const);

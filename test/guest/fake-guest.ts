@@ -18,6 +18,8 @@ export class FakeConsole {
   opens = 0;
   raw = false;
   gone = false;
+  /** Kernels before 6.7 leave the terminal alive when its console goes. */
+  hangsUp = true;
   /** Another process has it open. */
   busy = false;
   constructor(
@@ -58,7 +60,7 @@ class FakeLine implements HeldLine {
     return this.counted ? this.console.input.length : undefined;
   }
   alive(): boolean {
-    return this.#open && !this.console.gone;
+    return this.#open && !(this.console.gone && this.console.hangsUp);
   }
   close(): void {
     if (!this.#open) return;

@@ -18,11 +18,11 @@ export function linksIn(root: string, directory = 'xenchannel'): Record<string, 
 
 /** A program that has the channel open and copies it to its output. */
 export async function reader(path: string): Promise<ChildProcessWithoutNullStreams> {
-  const child = spawn('sh', ['-c', 'exec 3<>"$1"; echo open; exec cat <&3', 'sh', path]);
+  const child = spawn('sh', ['-c', 'exec 3<>"$1"; echo open >&2; exec cat <&3', 'sh', path]);
   onTestFinished(() => {
     child.kill();
   });
-  const [first] = await once(child.stdout, 'data');
+  const [first] = await once(child.stderr, 'data');
   if (String(first) !== 'open\n') throw new Error(`the reader of ${path} said ${String(first)}`);
   return child;
 }

@@ -109,7 +109,12 @@ describe('reasoning without answers', () => {
           });
           expect(new Set(found.map(({ index }) => index)).size).toBe(found.length);
           expect(found.every(({ index }) => lines.includes(index))).toBe(true);
-          if (found.some(({ sure }) => sure === 'deduced')) expect([found.length, lines.length]).toEqual([1, 1]);
+          if (!found.some(({ sure }) => sure === 'deduced')) return;
+          expect([found.length, lines.length]).toEqual([1, 1]);
+          const others = consoles.filter(({ deviceId }) => deviceId !== found[0]?.deviceId);
+          // Nothing else has, had or will have a line, as far as anybody can tell.
+          expect(others.every(({ state }) => state === 'closed')).toBe(true);
+          expect(consoles.every(({ deviceId }) => deviceId <= 9)).toBe(true);
         },
       ),
     );
