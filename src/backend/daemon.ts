@@ -14,11 +14,11 @@ import { ChannelNodes } from './channel-nodes.js';
 import { ControlServer } from './control.js';
 import { ChannelController } from './controller.js';
 import { DirtySet } from './dirty-set.js';
-import { type Finding, inspectBackend, isDomainAlive, isSameConfig, readDomainUuid } from './discovery.js';
+import { type Finding, inspectBackend, isDomainAlive, isSameChannel, readDomainUuid } from './discovery.js';
 import { HandoverFiles } from './handover.js';
 import { type ChardevMaker, defaultChardev } from './make-chardev.js';
 import type { DaemonStatus } from './status.js';
-import { TurnQueue } from './turns.js';
+import { Timers, TurnQueue } from './turns.js';
 
 export interface DaemonOptions {
   /** Not closed by the daemon. */
@@ -39,12 +39,14 @@ const MAX_CHANNELS = 8192;
 /** Channels that are looked at side by side. */
 const PARALLEL_INSPECTIONS = 32;
 const RUN_DIRECTORY_MODE = 0o755;
+const STORE_RETRY_MS = 1000;
 
 export class BackendDaemon {
   readonly #options: DaemonOptions;
   readonly #log: Logger;
   readonly #backendDomid: number;
   readonly #turns = new TurnQueue();
+  readonly #timers: Timers;
   readonly #piece = Buffer.alloc(OUT_BYTES);
   readonly #handovers: HandoverFiles;
   readonly #control: ControlServer;
@@ -76,13 +78,17 @@ export class BackendDaemon {
     this.#options = options;
     this.#log = log;
     this.#backendDomid = backendDomid;
+    this.#timers = new Timers(clock);
     this.#handovers = new HandoverFiles(runDirectory);
     this.#startedAt = new Date(clock.now()).toISOString();
     this.#control = new ControlServer({ path: `${runDirectory}/control.sock`, status: () => this.status() });
     this.#dirty = new DirtySet({
       parallel: PARALLEL_INSPECTIONS,
       handle: (key) => this.#inspect(key),
-      onFailure: (key, error) => this.#storeTrouble(key, error),
+      onFailure: (key, error) => {
+        this.#storeTrouble(key, error);
+        this.#timers.after(STORE_RETRY_MS, () => this.#dirty.add(key));
+      },
     });
   }
 
@@ -109,6 +115,7 @@ export class BackendDaemon {
     if (this.#state !== 'running') return;
     this.#state = 'stopping';
     this.#dirty.stop();
+    this.#timers.stop();
     await Promise.all(this.#watches.map((watch) => watch.stop().catch(() => {})));
     await this.#dirty.settled();
     await Promise.all([...this.#channels.values()].map((served) => this.#stopChannel(served)));
@@ -125,6 +132,7 @@ export class BackendDaemon {
   abandon(): void {
     this.#state = 'over';
     this.#dirty.stop();
+    this.#timers.stop();
     this.#turns.stop();
     for (const { controller } of this.#channels.values()) controller.abandon();
     for (const chardev of this.#lingering.values()) chardev.abandon();
@@ -197,16 +205,18 @@ export class BackendDaemon {
     const key = `${address.domid}/${address.deviceId}`;
     this.#noteRefusal(key, address, finding);
     const served = this.#channels.get(key);
-    if (served !== undefined) {
-      if (finding.kind === 'ours' && isSameConfig(finding.config, served.controller.config)) served.controller.touch();
-      else if (finding.kind === 'absent') served.controller.end('the toolstack removed the backend');
-      else if (finding.kind === 'ours') {
-        served.controller.end('another channel took its place');
-        await this.#serve(key, finding);
-      }
-      return;
+    if (served === undefined) {
+      if (finding.kind === 'ours') await this.#serve(key, finding);
+    } else if (finding.kind === 'absent') served.controller.end('the toolstack removed the backend');
+    else if (finding.kind !== 'ours') served.controller.touch();
+    else if (isSameChannel(finding.config, served.controller.config)) {
+      if (finding.config.speakFirst) served.controller.allowSpeakingFirst();
+      served.controller.touch();
+      await this.#watchFrontend(key, served);
+    } else {
+      served.controller.end('another channel took its place');
+      await this.#serve(key, finding);
     }
-    if (finding.kind === 'ours') await this.#serve(key, finding);
   }
 
   #noteRefusal(key: string, { domid, deviceId }: ChannelAddress, finding: Finding): void {
@@ -247,7 +257,13 @@ export class BackendDaemon {
     log.log('info', 'channel found', { path: config.path, backendState });
     await controller.start();
     // Watched from now on, and looked at once more: what came in between is not lost.
-    served.watch = await store.watch(frontendPath(domid, deviceId), () => controller.touch());
+    await this.#watchFrontend(key, served);
+  }
+
+  async #watchFrontend(key: string, served: Served): Promise<void> {
+    if (served.watch !== undefined) return;
+    const { domid, deviceId } = served.controller.config;
+    served.watch = await this.#options.store.watch(frontendPath(domid, deviceId), () => served.controller.touch());
     if (this.#channels.get(key) !== served) await served.watch.stop();
   }
 

@@ -111,8 +111,12 @@ export async function isDomainAlive(store: Store, domid: number): Promise<boolea
   }
 }
 
-export function isSameConfig(a: ChannelConfig, b: ChannelConfig): boolean {
-  return (Object.keys(a) as (keyof ChannelConfig)[]).every((key) => a[key] === b[key]);
+/**
+ * Whether it still is the channel that is served. Limits, modes and owners count from the next attach on: a channel is
+ * not torn down for them.
+ */
+export function isSameChannel(a: ChannelConfig, b: ChannelConfig): boolean {
+  return a.uuid === b.uuid && a.name === b.name && a.connection === b.connection && a.path === b.path;
 }
 
 /**

@@ -122,6 +122,50 @@ describe('a channel that is attached while the daemon runs', () => {
   });
 });
 
+describe('the backend state', () => {
+  it('is put right when a QEMU of the domain writes its 1 into it', async () => {
+    const host = await DaemonHost.start();
+    await host.plug();
+    await host.store.write(`${BACKEND}/state`, '1');
+    await host.states(1, '4', '4');
+    expect(host.channel().connects).toBe(1);
+  });
+
+  it('is never written into a directory that the toolstack has removed', async () => {
+    const host = await DaemonHost.start();
+    await host.plug();
+    await host.store.rm(BACKEND);
+    await until('it is over', () => !host.isServed());
+    await host.store.write(`${FRONTEND}/state`, '6');
+    expect(await host.store.exists(BACKEND)).toBe(false);
+    expect(host.host.hypervisor.mappedPages()).toBe(0);
+  });
+});
+
+describe('a change of the backend nodes', () => {
+  it('that lets the host speak first counts at once, without a new connection', async () => {
+    const host = await DaemonHost.start();
+    const { path, tty } = await host.plug();
+    tty.openLine();
+    const client = await host.client(path);
+    client.socket.write('ping');
+    await until('it is held back', () => host.channel().inputBytes === 4);
+    await host.store.write(`${BACKEND}/${KEY.speakFirst}`, '1');
+    await until('it is released', () => host.channel().toGuestBytes === 4);
+    expect(host.channel()).toMatchObject({ connects: 1, hostOpen: true });
+  });
+
+  it('of limit or mode leaves a served channel as it is', async () => {
+    const host = await DaemonHost.start();
+    const { path } = await host.plug();
+    const client = await host.client(path);
+    await host.store.write(`${BACKEND}/${KEY.limit}`, '8192');
+    await host.plug({ name: 'org.example.b' });
+    expect(host.channel()).toMatchObject({ connects: 1, spoolLimitBytes: 1024 * 1024 });
+    expect(client.ended).toBe(false);
+  });
+});
+
 describe('what is not ours', () => {
   it('is never touched: a channel that libxl made', async () => {
     const host = await DaemonHost.start({ domains: 0 });
@@ -587,6 +631,72 @@ describe('a crash', () => {
 });
 
 describe('the daemon itself', () => {
+  it('goes on when xenstored was restarted: what happened meanwhile is found', async () => {
+    const { startStore } = await import('../support/simulated-store.js');
+    const { BackendDaemon } = await import('../../src/backend/daemon.js');
+    const { silentLogger } = await import('../../src/base/log.js');
+    const { SimulatedHypervisor } = await import('../../src/hypervisor/simulated.js');
+    const { channelWrites } = await import('../../src/console/layout.js');
+    const { parseChannelSpec } = await import('../../src/console/spec.js');
+    const { temporaryDirectory } = await import('../support/temp-directory.js');
+    const { systemClock } = await import('../../src/base/clock.js');
+    const store = await startStore();
+    onTestFinished(() => store.stop());
+    const hypervisor = new SimulatedHypervisor();
+    const daemonStore = await store.connect({ reconnect: { firstDelayMs: 1 } });
+    const daemon = await BackendDaemon.start({
+      store: daemonStore,
+      hypervisor: hypervisor.openBackend(),
+      clock: systemClock,
+      log: silentLogger,
+      runDirectory: temporaryDirectory('xc-'),
+    });
+    onTestFinished(() => daemon.stop());
+    const attach = async (deviceId: number): Promise<void> => {
+      const admin = await store.connect();
+      const address = { domid: 1, deviceId, backendDomid: 0 };
+      const spec = parseChannelSpec({ name: `org.example.${deviceId}` });
+      const path = `${daemon.status().runDirectory}/dom1/${deviceId}`;
+      await admin.transaction(async (tx) => {
+        for (const node of channelWrites(address, spec, path)) {
+          await tx.write(node.path, node.value);
+          await tx.setPermissions(node.path, node.permissions);
+        }
+      });
+    };
+    store.engine.introduceDomain(1);
+    await attach(1);
+    await until('the first is served', () => daemon.status().channels.length === 1);
+    await store.restart();
+    await attach(2);
+    await until('the second is served', () => daemon.status().channels.length === 2);
+  });
+
+  it('gives every channel its turn while one is busy', async () => {
+    const host = await DaemonHost.start();
+    const busy = await host.plug({ name: 'org.example.busy' });
+    const calm = await host.plug({ name: 'org.example.calm' });
+    const client = await host.client(calm.path);
+    calm.tty.openLine();
+    let stop = false;
+    onTestFinished(() => {
+      stop = true;
+    });
+    const write = (): void => {
+      if (stop) return;
+      busy.tty.send(randomBytes(256 * 1024));
+      setImmediate(write);
+    };
+    write();
+    for (let round = 1; round <= 20; round++) {
+      calm.tty.send('tick');
+      const turn = host.channel(busy.deviceId).fromGuestBytes;
+      await until('the calm one is heard', () => client.received.length === 4 * round);
+      expect(host.channel(busy.deviceId).fromGuestBytes - turn).toBeLessThan(32 * 1024 * 1024);
+    }
+    stop = true;
+  });
+
   it('refuses to start beside another one on the same run directory, which goes on undisturbed', async () => {
     const host = await DaemonHost.start();
     await host.plug();
