@@ -31,6 +31,10 @@ export const QEMU_TYPE = 'ioemu';
  * Keys of our own. Frontend keys first: `identify` is written by the guest (design D3), `guestOpen` too (a claim),
  * `hostOpen` by the daemon, read-only for the guest (D9). The others stand in the backend directory, only where the
  * admin asked for other than the default.
+ *
+ * The daemon serves a backend as its own when KEY.backend does not name another server and the frontend's `type` is
+ * NATIVE_TYPE and not writable for the guest; where the guest has deleted its frontend, when `state` in the toolstack's
+ * copy is 2. It also wants `frontend`, `frontend-id` and a legal `name`, and treats an absent `online` as a detach.
  */
 export const KEY = {
   identify: 'xenchannel-identify',
