@@ -51,6 +51,18 @@ export const ERRORS = {
     exit: EXIT.conflict,
     manual: 'Something that is not a socket stands at the path; it is left alone.',
   },
+  'path-not-a-link': {
+    exit: EXIT.conflict,
+    manual: 'Something that is not the link of a PTY stands at the path; it is left alone.',
+  },
+  'path-not-a-file': {
+    exit: EXIT.conflict,
+    manual: 'Something that is not a regular file of ours stands at the path of a log; it is left alone.',
+  },
+  'range-gone': {
+    exit: EXIT.notFound,
+    manual: 'The bytes asked for are not kept any more, or not there yet; the sentence says which offsets are.',
+  },
   'account-unknown': { exit: EXIT.usage, manual: 'The user or group that should own the socket does not exist.' },
   'not-ours': { exit: EXIT.conflict, manual: 'The console was made by another toolstack; it is shown, not changed.' },
   'store-conflict': {

@@ -157,7 +157,7 @@ function listen(server: Server, path: string, backlog: number): Promise<void> {
   });
 }
 
-function makeDirectory(directory: string, below: string | undefined): void {
+export function makeDirectory(directory: string, below: string | undefined): void {
   if (directory !== below && !isBelow(directory, below)) {
     // libuv reports a missing directory at bind(2) as EACCES.
     if (existsSync(directory)) return;
@@ -170,12 +170,12 @@ function makeDirectory(directory: string, below: string | undefined): void {
   }
 }
 
-function isBelow(directory: string, top: string | undefined): boolean {
+export function isBelow(directory: string, top: string | undefined): boolean {
   return top !== undefined && directory.startsWith(`${top}/`);
 }
 
 /** -1 leaves it as it is. Reads the files themselves: Node has no getpwnam(3). */
-function accountNumber(database: string, what: string, account: string | undefined): number {
+export function accountNumber(database: string, what: string, account: string | undefined): number {
   if (account === undefined) return -1;
   if (/^\d{1,10}$/.test(account)) return Number(account);
   const line = readFileSync(database, 'utf8')

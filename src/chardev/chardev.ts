@@ -1,6 +1,6 @@
 /**
  * The host end of a channel as a session sees it: a place where the guest's bytes go and the client's bytes come from.
- * Implementations: socket.ts (and later pty, log file). Knows nothing of rings or xenstore.
+ * Implementations: socket.ts, socket-client.ts, pty.ts, log-file.ts, null.ts. Knows nothing of rings or xenstore.
  */
 
 /** What a chardev tells its session. Calls arrive one at a time, never from inside a call of the session. */
@@ -37,6 +37,8 @@ export interface Chardev {
   readonly connected: boolean;
   /** True while somebody only looks on: then `show` is worth a call. */
   readonly viewed: boolean;
+  /** `/dev/pts/N` while a PTY is served: what belongs into the frontend's `tty` key. */
+  readonly tty?: string | undefined;
   /** Starts to serve. Throws ChannelError `path-in-use`, `path-not-a-socket`, `path-too-long`, `permission-denied`. */
   open(events: ChardevEvents): Promise<void>;
   /**
