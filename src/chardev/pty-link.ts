@@ -27,7 +27,7 @@ export interface PtyLinkOptions {
 export function linkPty({ path, target, makeBelow }: PtyLinkOptions): PtyLink {
   makeDirectory(dirname(path), makeBelow);
   try {
-    if (isDeadLink(path)) replaceLink(path, target);
+    if (isDeadLink(path, target)) replaceLink(path, target);
     // symlink() refuses where something has appeared meanwhile.
     else symlinkSync(target, path);
   } catch (cause) {
@@ -49,13 +49,15 @@ export function linkPty({ path, target, makeBelow }: PtyLinkOptions): PtyLink {
 }
 
 /** True for a link that a daemon before this one left, false where nothing is; throws for everything else. */
-function isDeadLink(path: string): boolean {
+function isDeadLink(path: string, ourTarget: string): boolean {
   const link = lstatSync(path, { throwIfNoEntry: false });
   if (link === undefined) return false;
   if (!link.isSymbolicLink()) {
     throw new ChannelError('path-not-a-link', `${path} exists and is no symbolic link; it is left alone`, { path });
   }
   const target = readlinkSync(path);
+  // Our own PTY has got the number that was free again: so the one before it is gone.
+  if (target === ourTarget) return true;
   const pointedAt = statSync(path, { throwIfNoEntry: false });
   if (pointedAt === undefined) return true;
   if (!TARGET.test(target) || link.uid !== process.geteuid?.()) {

@@ -132,10 +132,11 @@ describe('the link of a PTY chardev', () => {
 
   it('is not made where another one is served, and leaves no PTY behind', async () => {
     const { path, chardev } = await serve();
-    const before = readdirSync('/dev/pts').length;
+    const before = ownMasters();
+    expect(before).toBeGreaterThan(0);
     await expect(serve({ path })).rejects.toMatchObject({ code: 'path-in-use' });
     expect(readlinkSync(path)).toBe(chardev.tty);
-    expect(readdirSync('/dev/pts').length).toBe(before);
+    expect(ownMasters()).toBe(before);
   });
 
   it('still counts as served after much has been read and written', async () => {
@@ -152,7 +153,6 @@ describe('the link of a PTY chardev', () => {
   it('takes the place of a dangling link that a crash has left', async () => {
     const { path, chardev } = await serve();
     chardev.abandon();
-    expect(existsSync(path)).toBe(false);
     expect(lstatSync(path).isSymbolicLink()).toBe(true);
     const next = await serve({ path });
     expect(readlinkSync(path)).toBe(next.chardev.tty);
@@ -165,18 +165,19 @@ describe('the link of a PTY chardev', () => {
     symlinkSync(first.slavePath, path);
     const linkedMs = lstatSync(path).ctimeMs;
     first.close();
-    // The kernel gives the lowest free number: the one just given back. Its time must differ from the link's.
+    // The kernel gives the lowest free number, such as the one just given back. Its time must differ from the link's.
     await until('the next tick of the file clock', () => {
       const probe = join(path, '..', 'tick');
       writeFileSync(probe, '');
       return statSync(probe).ctimeMs > linkedMs + 10;
     });
-    const somebodyElses = new Pty({ mode: 'cooked', holdSlave: true });
-    onTestFinished(() => somebodyElses.close());
-    expect(somebodyElses.slavePath).toBe(readlinkSync(path));
+    const younger: Pty[] = [];
+    onTestFinished(() => younger.forEach((pty) => void pty.close()));
+    while (!existsSync(path)) younger.push(new Pty({ mode: 'cooked', holdSlave: true }));
+    const itsNumber = readlinkSync(path);
     const { chardev } = await serve({ path });
     expect(readlinkSync(path)).toBe(chardev.tty);
-    expect(chardev.tty).not.toBe(somebodyElses.slavePath);
+    expect(chardev.tty).not.toBe(itsNumber);
   });
 
   it('says which user is unknown', async () => {
@@ -273,14 +274,19 @@ describe('a PTY chardev', () => {
     };
     push();
     expect(sent).toBeGreaterThan(0);
+    // The kernel makes a little room of its own accord, while it moves bytes on; then nothing happens any more.
+    let told = 0;
+    for (let turn = 0; turn < 200; turn++) {
+      await new Promise((settle) => setImmediate(settle));
+      if (events.writable === told) continue;
+      told = events.writable;
+      push();
+    }
     expect(sent).toBeLessThan(100_000);
-    const before = process.cpuUsage();
-    for (let i = 0; i < 50; i++) await new Promise((settle) => setImmediate(settle));
-    expect(events.writable).toBe(0);
-    expect(process.cpuUsage(before).user).toBeLessThan(500_000);
+    expect(told).toBeLessThan(20);
+    const toldUnread = told;
     const received = createHash('sha256');
     let have = 0;
-    let told = 0;
     await until(
       'all bytes',
       () => {
@@ -296,7 +302,7 @@ describe('a PTY chardev', () => {
       15_000,
     );
     expect(received.digest('hex')).toBe(createHash('sha256').update(bytes).digest('hex'));
-    expect(told).toBeGreaterThan(0);
+    expect(told).toBeGreaterThan(toldUnread);
   });
 
   it('does not spin while nobody has the line open', async () => {
@@ -386,6 +392,7 @@ describe('the end of a PTY chardev', () => {
   it('gives a reading client the tail before it hangs up', async () => {
     const { path, chardev, events, clock } = await serve();
     const cat = run('cat', [path]);
+    const finished = exited(cat);
     await events.untilClients(true);
     const tail = Buffer.from('last words\n'.repeat(4000));
     let rest: Uint8Array | undefined;
@@ -403,7 +410,7 @@ describe('the end of a PTY chardev', () => {
     await closing;
     expect(rest).toHaveLength(0);
     // EIO or end of file: GNU cat calls the first an error.
-    await exited(cat);
+    await finished;
     expect(cat.output().equals(tail)).toBe(true);
     expect(events.clients).toEqual([true, false]);
   });
@@ -488,6 +495,17 @@ describe('the end of a PTY chardev', () => {
     expect(readlinkSync(path)).toBe(next.chardev.tty);
   });
 });
+
+/** PTY masters of this process. */
+function ownMasters(): number {
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).endsWith('ptmx');
+    } catch {
+      return false;
+    }
+  }).length;
+}
 
 function readAvailableInto(fd: number, target: Buffer): boolean {
   try {
