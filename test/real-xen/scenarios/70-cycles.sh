@@ -1,0 +1,23 @@
+# fifty hot-plug cycles leave nothing behind, neither in xenstore nor in the daemon nor in the guest
+# limit: 900 s
+ensure_daemon; ensure_guest g
+D=$(xl domid g)
+descriptors() { find "/proc/$(daemon_pid)/fd" -mindepth 1 | wc -l; }
+memory() { awk '/^VmRSS/ { print $2 }' "/proc/$(daemon_pid)/status"; }
+node cycles.mjs g org.example.cycle 1 || fail "the first cycle"
+xenstore-ls -f | grep -v -E 'data/|device-model' | cut -d= -f1 > /root/before
+fds=$(descriptors) kib=$(memory)
+node cycles.mjs g org.example.cycle 50 || fail "cycling"
+echo "resident memory: $kib KiB before, $(memory) KiB after"
+equal 'open descriptors' "$(descriptors)" "$fds"
+xenstore-ls -f | grep -v -E 'data/|device-model' | cut -d= -f1 > /root/after
+diff /root/before /root/after || fail 'nodes differ'
+nothing_left "$D" 1
+xenchannel attach g org.example.cycle --wait 30 || fail 'attach at the end'
+head -c 65536 /dev/urandom > /root/in
+guest_receives g hvc1 65536
+client "$(socket_of g org.example.cycle)" --send /root/in || fail 'sending'
+equal 'sha256 on hvc1' "$(guest_received g)" "$(sha /root/in)"
+xenchannel detach g org.example.cycle || fail 'detach'
+gx g 'dmesg | grep -iE "warn|bug:|oops|failed"' && fail 'the guest kernel complains'
+exit 0
