@@ -130,15 +130,15 @@ describe('the agent, with the daemon in dom0,', () => {
   it('reaches the right channel by every name, also after unplugging in the middle', async () => {
     const rig = await Rig.start();
     const paths = new Map<string, string>();
-    for (const name of ['a', 'b', 'c']) paths.set(name, await rig.attach(name));
+    for (const name of ['alpha', 'bravo', 'charlie']) paths.set(name, await rig.attach(name));
     const agent = await rig.startAgent();
     expect(agent.channels().map(({ sure }) => sure)).toEqual(['proved', 'proved', 'proved']);
-    await rig.detach('a');
-    await rig.detach('b');
-    paths.set('d', await rig.attach('d'));
-    paths.set('e', await rig.attach('e'));
-    await rig.linked('c', 'd', 'e');
-    for (const name of ['c', 'd', 'e']) await reaches(rig, name, paths.get(name) ?? '');
+    await rig.detach('alpha');
+    await rig.detach('bravo');
+    paths.set('delta', await rig.attach('delta'));
+    paths.set('echo-1', await rig.attach('echo-1'));
+    await rig.linked('charlie', 'delta', 'echo-1');
+    for (const name of ['charlie', 'delta', 'echo-1']) await reaches(rig, name, paths.get(name) ?? '');
     expect(rig.host.domain(1).kernel.warnings).toBe(0);
   });
 
@@ -191,13 +191,13 @@ describe('the shell helper, with the daemon in dom0,', () => {
   it('reaches the right channel by every name', async () => {
     const rig = await Rig.start();
     const paths = new Map<string, string>();
-    for (const name of ['a', 'b']) paths.set(name, await rig.attach(name));
+    for (const name of ['alpha', 'bravo']) paths.set(name, await rig.attach(name));
     rig.startHelper();
-    await rig.linked('a', 'b');
-    await rig.detach('a');
-    paths.set('c', await rig.attach('c'));
-    paths.set('d', await rig.attach('d'));
-    await rig.linked('b', 'c', 'd');
-    for (const name of ['b', 'c', 'd']) await reaches(rig, name, paths.get(name) ?? '');
+    await rig.linked('alpha', 'bravo');
+    await rig.detach('alpha');
+    paths.set('charlie', await rig.attach('charlie'));
+    paths.set('delta', await rig.attach('delta'));
+    await rig.linked('bravo', 'charlie', 'delta');
+    for (const name of ['bravo', 'charlie', 'delta']) await reaches(rig, name, paths.get(name) ?? '');
   });
 });
