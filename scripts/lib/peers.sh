@@ -21,6 +21,26 @@ fetch_peers() {
   touch "$peers_cache/root/.complete"
 }
 
+# fetch_pyxs: the source of pyxs with its tests, and Debian's pytest to run them; unpacked, not installed.
+fetch_pyxs() {
+  [ -e "$peers_cache/pyxs/.complete" ] && return 0
+  say "fetching the tests of pyxs"
+  local folder=$peers_cache/pyxs-source
+  mkdir -p "$folder/lists/partial" "$peers_cache/pytest" "$peers_cache/pyxs"
+  # Lists of their own, because few machines have the source packages in theirs.
+  echo "deb-src http://deb.debian.org/debian bookworm main" >"$folder/sources.list"
+  local options=(-qq -o "Dir::Etc::sourcelist=$folder/sources.list" -o Dir::Etc::sourceparts=/dev/null
+    -o "Dir::State::lists=$folder/lists")
+  (cd "$folder" && apt-get "${options[@]}" update && apt-get "${options[@]}" source --download-only --tar-only python-pyxs &&
+    apt-get download -qq python3-pytest python3-pluggy python3-iniconfig python3-packaging python3-attr python3-py) \
+    >/dev/null 2>&1 || fail "apt-get cannot download the source of pyxs and pytest"
+  tar -xf "$folder"/python-pyxs_*.orig.tar.gz -C "$peers_cache/pyxs" --strip-components=1
+  local deb
+  for deb in "$folder"/*.deb; do dpkg-deb -x "$deb" "$peers_cache/pytest"; done
+  rm -rf "$folder/lists"
+  touch "$peers_cache/pyxs/.complete"
+}
+
 # compile SOURCE PRODUCT OPTION...: unless the product is newer than its source.
 compile() {
   local source=$1 product=$2

@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { GenuineDaemon, type GenuineKind } from './peers/genuine.js';
 import { OurDaemon } from './peers/ours.js';
 import { randomSplit } from './random.js';
+import { comparePyxs } from './suites/pyxs.js';
 import { runRandom } from './suites/random.js';
 import { judge, loadScripts, RECORDED_FROM, type Report, record, runScripts, type Scripts } from './suites/scripts.js';
 import { compareTools, runOfficialTest, watchUnderLoad } from './suites/tools.js';
@@ -103,6 +104,14 @@ async function toolsOnBoth(setting: Setting): Promise<boolean> {
   return show('ours: xenstore-utils', report, started);
 }
 
+async function pyxsOnBoth(setting: Setting): Promise<boolean> {
+  const started = Date.now();
+  const { run, problems } = await withBoth(setting, (genuine, ours) =>
+    comparePyxs(setting.cache, setting.top, genuine, ours),
+  );
+  return show('ours: tests of pyxs', { run, equal: run - problems.length, explained: 0, problems }, started);
+}
+
 async function officialTest(setting: Setting): Promise<boolean> {
   const started = Date.now();
   const problems = await withBoth(setting, (genuine, ours) => runOfficialTest(setting.cache, { genuine, ours }));
@@ -136,6 +145,7 @@ const SUITES: Readonly<Record<string, (setting: Setting) => Promise<boolean>>> =
   tools: toolsOnBoth,
   official: officialTest,
   load: watchLoad,
+  pyxs: pyxsOnBoth,
   random: randomAgainstGenuine,
 };
 
