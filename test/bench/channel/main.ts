@@ -1,0 +1,217 @@
+/**
+ * The command behind `scripts/bench channel`: the same load through our ring, session and socket and through socat, in
+ * turn, and a table of both with what was aimed at. Exit status 0 when all targets are met, 1 when not.
+ */
+import { availableParallelism, cpus } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { OurRelay, runLoad, throughSocat, whileHeld } from './relays.js';
+import {
+  IDLE_CPU_TARGET_PERCENT,
+  MEASURES,
+  MEMORY_TARGET_KIB,
+  MOST_CHANNELS,
+  type Placement,
+  ROWS,
+  type Row,
+  SUBJECT_NAMES,
+  type Subject,
+  type Target,
+} from './rows.js';
+
+interface Setting {
+  readonly program: string;
+  readonly placement: Placement;
+  readonly rounds: number;
+  readonly seconds: string;
+}
+
+interface Result {
+  readonly name: string;
+  readonly unit: string;
+  readonly value: number;
+  readonly peer?: string;
+  readonly peerValue?: number;
+  readonly ratio?: number;
+  readonly target: Target;
+  readonly met: boolean;
+}
+
+/** Of each measure and subject, the figures of every round. */
+type Figures = Map<string, number[][]>;
+
+const IDLE_SECONDS = 5;
+const SETTLE_SECONDS = 1;
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
+}
+
+async function measureAll(setting: Setting, names: readonly string[]): Promise<Figures> {
+  const figures: Figures = new Map();
+  const relays = new Map<number, OurRelay>();
+  try {
+    for (const name of names) {
+      const served = MEASURES[name]?.served ?? 1;
+      if (!relays.has(served)) relays.set(served, await OurRelay.start(setting.placement, served));
+    }
+    // The first round is not counted: a daemon has been running for a while.
+    for (let round = 0; round <= setting.rounds; round++) {
+      for (const name of names) await measureOnce(setting, name, round, relays, figures);
+      if (round === 0) figures.clear();
+    }
+  } finally {
+    for (const relay of relays.values()) await relay.stop();
+  }
+  return figures;
+}
+
+async function measureOnce(
+  { program, placement, seconds }: Setting,
+  name: string,
+  round: number,
+  relays: ReadonlyMap<number, OurRelay>,
+  figures: Figures,
+): Promise<void> {
+  const measure = MEASURES[name];
+  if (measure === undefined) throw new Error(`no measure ${name}`);
+  for (const subject of measure.subjects) {
+    const through = (folder: string) => {
+      const values: Record<string, string> = { FOLDER: folder, SECONDS: seconds, SEED: String(round + 1) };
+      const args = measure.load.map((word) => values[word] ?? word);
+      return runLoad(program, placement, args);
+    };
+    const found =
+      subject === 'ours'
+        ? await through(relays.get(measure.served)?.folder ?? '')
+        : await throughSocat(subject, placement, through);
+    const key = `${name} ${subject}`;
+    figures.set(key, [...(figures.get(key) ?? []), found]);
+  }
+}
+
+function isMet(target: Target, value: number, ratio: number): boolean {
+  if ('atLeast' in target) return ratio >= target.atLeast;
+  if ('atMost' in target) return ratio <= target.atMost;
+  return 'most' in target ? value <= target.most : true;
+}
+
+/** Ratios are taken round by round, so that other load on the machine hits both sides alike. */
+function resultOf(row: Row, figures: Figures): Result {
+  const column = (measure: string, subject: Subject) =>
+    (figures.get(`${measure} ${subject}`) ?? []).map((found) => found[row.column] ?? Number.NaN);
+  const scale = row.unit === 'MB/s' ? 1e-6 : 1;
+  const ours = column(row.measure, 'ours');
+  const value = median(ours) * scale;
+  const { name, unit, target } = row;
+  if (row.peer === undefined) return { name, unit, value, target, met: true };
+  const { subject, measure } = row.peer;
+  const theirs = column(measure ?? row.measure, subject);
+  const ratio = median(ours.map((figure, round) => figure / (theirs[round] ?? Number.NaN)));
+  return {
+    name,
+    unit,
+    value,
+    peer: measure === undefined ? SUBJECT_NAMES[subject] : 'one channel',
+    peerValue: median(theirs) * scale,
+    ratio,
+    target,
+    met: isMet(target, value, ratio),
+  };
+}
+
+/** What 1000 connected channels that have carried something cost while nothing happens, both of their sockets included. */
+async function measureIdle({ program, placement }: Setting): Promise<Result[]> {
+  const residentBytes = async (channels: number, look: (relay: OurRelay) => Promise<void>) => {
+    const relay = await OurRelay.start(placement, channels, ['--expose-gc']);
+    try {
+      return await whileHeld(program, placement, relay, channels, async () => {
+        await relay.collectGarbage();
+        await sleep(SETTLE_SECONDS * 1000);
+        await look(relay);
+        return relay.residentBytes;
+      });
+    } finally {
+      await relay.stop();
+    }
+  };
+  let percent = 0;
+  const one = await residentBytes(1, async () => {});
+  const many = await residentBytes(MOST_CHANNELS, async (relay) => {
+    const before = relay.cpuNanoseconds;
+    await sleep(IDLE_SECONDS * 1000);
+    percent = ((relay.cpuNanoseconds - before) / (IDLE_SECONDS * 1e9)) * 100;
+  });
+  const kibibytes = (many - one) / (MOST_CHANNELS - 1) / 1024;
+  return [
+    bounded('memory per idle channel, of 1000', 'KiB', kibibytes, MEMORY_TARGET_KIB),
+    bounded('CPU with 1000 idle channels', '%', percent, IDLE_CPU_TARGET_PERCENT),
+  ];
+}
+
+function bounded(name: string, unit: string, value: number, most: number): Result {
+  return { name, unit, value, target: { most }, met: value <= most };
+}
+
+function short(value: number): string {
+  return value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
+}
+
+function aimOf(target: Target, unit: string): string {
+  if ('atLeast' in target) return `>= ${target.atLeast.toFixed(2)}x`;
+  if ('atMost' in target) return `<= ${target.atMost.toFixed(2)}x`;
+  return 'most' in target ? `<= ${target.most} ${unit}` : '';
+}
+
+function print({ name, unit, value, peer, peerValue, ratio, target, met }: Result): void {
+  const cells = [
+    `${name.padEnd(33)} ${unit.padEnd(4)}`,
+    short(value).padStart(7),
+    `${(peer ?? '').padEnd(13)} ${(peerValue === undefined ? '' : short(peerValue)).padStart(7)}`,
+    (ratio === undefined ? '' : `${ratio.toFixed(2)}x`).padStart(6),
+    aimOf(target, unit).padEnd(9),
+    'none' in target ? '' : met ? 'met' : 'MISSED',
+  ];
+  console.log(cells.join(' | ').trimEnd());
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      load: { type: 'string', default: '' },
+      rounds: { type: 'string', default: '5' },
+      seconds: { type: 'string', default: '1' },
+      placement: { type: 'string', default: 'pinned' },
+      only: { type: 'string', default: '' },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  if (values.placement !== 'pinned' && values.placement !== 'apart') {
+    console.error(`error: --placement is pinned or apart, not '${values.placement}'`);
+    return 2;
+  }
+  const { load: program, placement, seconds } = values;
+  const setting: Setting = { program, placement, rounds: Number(values.rounds), seconds };
+  const rows = ROWS.filter(({ name, measure }) => name.includes(values.only) || measure === values.only);
+  const names = new Set(rows.flatMap(({ measure, peer }) => (peer?.measure ? [peer.measure, measure] : [measure])));
+  const machine = `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} CPUs, Node ${process.version}`;
+  const where = placement === 'pinned' ? 'relay and load on one CPU' : 'relay and load on a CPU each';
+  if (!values.json) {
+    console.log(
+      `${machine}; ${where}; medians of ${values.rounds} rounds of ${seconds} s, in turn, ratios within rounds`,
+    );
+    console.log(`${'test'.padEnd(38)} |    ours | ${'peer'.padEnd(21)} |  ratio | target`);
+  }
+  const figures = await measureAll(setting, [...names]);
+  const results = rows.map((row) => resultOf(row, figures));
+  if ('memory and idle CPU'.includes(values.only)) results.push(...(await measureIdle(setting)));
+  if (values.json)
+    console.log(JSON.stringify({ machine, placement, rounds: setting.rounds, seconds, results }, null, 2));
+  else results.forEach(print);
+  return results.every(({ met }) => met) ? 0 : 1;
+}
+
+process.exitCode = await main();

@@ -1,0 +1,74 @@
+/**
+ * What is measured: the product's ring, session and host end between two Unix sockets, FOLDER/g<i> and FOLDER/h<i>, as
+ * the daemon puts them together, with a hypervisor in memory. Says "ready" when all channels are served; answers the
+ * line "gc" on stdin after a garbage collection.
+ */
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { RingLink } from '../../../src/backend/ring-link.js';
+import { ChannelSession } from '../../../src/backend/session.js';
+import { TurnQueue } from '../../../src/backend/turns.js';
+import { systemClock } from '../../../src/base/clock.js';
+import { SocketChardev } from '../../../src/chardev/socket.js';
+import { Spool } from '../../../src/chardev/spool.js';
+import { OUT_BYTES } from '../../../src/console/ring.js';
+import { GuestPage } from '../../../src/hypervisor/guest-page.js';
+import { SimulatedHypervisor } from '../../../src/hypervisor/simulated.js';
+import { GuestBuffers, GuestEnd } from './guest-end.js';
+
+const DOMID = 1;
+const SPOOL_BYTES = 1024 * 1024;
+const IDLE_PAUSE_MS = 10;
+
+const [folder = '.', channels = '1'] = process.argv.slice(2);
+const hypervisor = new SimulatedHypervisor();
+const backend = hypervisor.openBackend();
+const turns = new TurnQueue();
+const piece = Buffer.alloc(OUT_BYTES);
+const buffers = new GuestBuffers();
+const sessions: ChannelSession[] = [];
+
+async function serve(index: number): Promise<void> {
+  const guest = new GuestEnd({ hypervisor, domid: DOMID, page: new GuestPage(), buffers });
+  const chardev = new SocketChardev({ path: join(folder, `h${index}`), clock: systemClock });
+  const session = new ChannelSession({
+    chardev,
+    spool: new Spool({ limitBytes: SPOOL_BYTES }),
+    piece,
+    speakFirst: true,
+    hooks: {
+      onClient: () => {},
+      onIllegalIndex: () => {
+        throw new Error('the guest published an illegal index');
+      },
+      onChardevFailure: (error) => {
+        throw error;
+      },
+      defer: (turn) => turns.defer(turn),
+      slowDown: (resume) => void systemClock.after(IDLE_PAUSE_MS, resume),
+    },
+  });
+  sessions.push(session);
+  await chardev.open(session);
+  const offer = { domid: DOMID, ringRef: guest.ringRef, port: guest.port };
+  const outcome = new RingLink(backend).connect(offer, () => session.onEvent());
+  if (outcome.kind === 'failed') throw outcome.error;
+  session.attachRing(outcome.ring, outcome.port);
+  session.pump();
+  await guest.listen(join(folder, `g${index}`));
+}
+
+/** What must come out even: of every byte the guest wrote, where it went. */
+function droppedBytes(): number {
+  return sessions.reduce((sum, session) => sum + session.figures().droppedBytes, 0);
+}
+
+hypervisor.createDomain(DOMID);
+for (let index = 0; index < Number(channels); index++) await serve(index);
+const lines = createInterface({ input: process.stdin });
+lines.on('line', (line) => {
+  if (line === 'gc') globalThis.gc?.();
+  console.log(`${line} ${droppedBytes()}`);
+});
+lines.on('close', () => process.exit());
+console.log('ready');
