@@ -227,7 +227,8 @@ describe('the server', () => {
     watcher.pause();
     const writer = await dial(dom0);
     const closed = once(watcher, 'close');
-    for (let round = 0; server.counters.overflowed === 0 && round < 5000; round++) await ask(writer, 'WRITE /w|x');
+    for (let round = 0; server.counters.overflowed === 0 && round < 5000; round++)
+      await ask(writer, `WRITE /w/${round}|x`);
     watcher.resume();
     await closed;
     expect(server.counters.overflowed).toBe(1);
