@@ -34,6 +34,15 @@ export const Op = {
 
 export type OpNumber = (typeof Op)[keyof typeof Op];
 
+const OP_NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(Op).map(([name, number]) => [number, name.replace(/(?<=[a-z])(?=[A-Z])/g, '_').toUpperCase()]),
+);
+
+/** `READ`, `TRANSACTION_START`: the name in the protocol documentation. */
+export function opName(type: number): string {
+  return OP_NAMES.get(type) ?? `operation ${type}`;
+}
+
 /** type, req_id, tx_id, len: four u32 in native order, which is little-endian wherever Xen runs. */
 export const HEADER_BYTES = 16;
 /** XENSTORE_PAYLOAD_MAX. */

@@ -22,6 +22,8 @@ export interface Io {
   readonly clock: Clock;
   /** Aborted by the first SIGINT or SIGTERM, with a ChannelError `interrupted` as reason. */
   readonly signal: AbortSignal;
+  /** Calls `fn` at each SIGUSR1; returns what ends that. Absent where there is no process of our own. */
+  readonly onUserSignal?: (fn: () => void) => () => void;
 }
 
 export const DEFAULT_RUN_DIRECTORY = '/run/xenchannel';

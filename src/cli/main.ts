@@ -29,6 +29,10 @@ const code = await run(process.argv.slice(2), {
   env: process.env,
   clock: systemClock,
   signal: stopping.signal,
+  onUserSignal: (fn) => {
+    process.on('SIGUSR1', fn);
+    return () => process.off('SIGUSR1', fn);
+  },
 });
 // stdin may still be open; what was written must be out first.
 process.stdout.write('', () => process.exit(code));

@@ -23,6 +23,13 @@ export function parseDomidOption(text: string): number {
   return domid;
 }
 
+/** For an option that may be given several times. */
+export function parseDomids(text: string, before: readonly number[]): number[] {
+  const domid = parseDomidOption(text);
+  if (domid === 0) throw new InvalidArgumentError('Domain 0 has the main socket.');
+  return [...before, domid];
+}
+
 export function parseMode(text: string): number {
   if (!/^[0-7]{3,4}$/.test(text)) throw new InvalidArgumentError('It must be an octal file mode such as 0660.');
   return Number.parseInt(text, 8);

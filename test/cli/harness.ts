@@ -54,6 +54,8 @@ export interface CliRun {
   readonly err: Collector;
   readonly done: Promise<number>;
   interrupt(): void;
+  /** SIGUSR1. */
+  poke(): void;
 }
 
 /** Starts a command; `done` gives its exit code. */
@@ -61,11 +63,26 @@ export function start(env: NodeJS.ProcessEnv, argv: readonly string[], stdin: In
   const stopping = new AbortController();
   const out = new Collector();
   const err = new Collector();
-  const io: Io = { stdin, stdout: out, stderr: err, env, clock: systemClock, signal: stopping.signal };
+  const poked = new Set<() => void>();
+  const io: Io = {
+    stdin,
+    stdout: out,
+    stderr: err,
+    env,
+    clock: systemClock,
+    signal: stopping.signal,
+    onUserSignal: (fn) => {
+      poked.add(fn);
+      return () => poked.delete(fn);
+    },
+  };
   return {
     out,
     err,
     done: run(argv, io),
+    poke: () => {
+      for (const fn of poked) fn();
+    },
     interrupt: () => stopping.abort(new ChannelError('interrupted', 'interrupted by SIGINT')),
   };
 }

@@ -4,7 +4,7 @@
  */
 import { MessageDecoder } from '../decoder.js';
 import { WIRE_ERROR_MEANING, WIRE_ERRORS, type WireError, XenstoreError } from '../errors.js';
-import { HEADER_BYTES, MAX_PAYLOAD_BYTES, type Message, Op, type OpNumber } from '../wire.js';
+import { HEADER_BYTES, MAX_PAYLOAD_BYTES, type Message, Op, type OpNumber, opName } from '../wire.js';
 import { Fifo } from './fifo.js';
 
 /** Requests sent and not yet answered on a socket; more wait here, so that a slow daemon is not buried. */
@@ -18,15 +18,6 @@ const BATCH_BYTES = 64 * 1024;
  * (seen on Xen 4.17). Nothing else may exceed 4096 bytes.
  */
 const MAX_DIRECTORY_REPLY_BYTES = 1024 * 1024;
-
-const OP_NAMES: ReadonlyMap<number, string> = new Map(
-  Object.entries(Op).map(([name, number]) => [number, name.replace(/(?<=[a-z])(?=[A-Z])/g, '_').toUpperCase()]),
-);
-
-/** `READ`, `TRANSACTION_START`: the name in the protocol documentation. */
-export function opName(type: number): string {
-  return OP_NAMES.get(type) ?? `operation ${type}`;
-}
 
 /** One request, from the caller to its answer. */
 export class Call {

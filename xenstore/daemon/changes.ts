@@ -1,11 +1,11 @@
 /**
- * Creating, writing and removing nodes, in the tree or in a transaction, with quotas and generation numbers exactly as
+ * Creating and writing nodes, in the tree or in a transaction, with quotas and generation numbers exactly as
  * the C daemon counts them. The caller has checked permissions.
- * Source: xen:tools/xenstore/xenstored_core.c (create_node, write_node, rm_node), xenstored_transaction.c (access_node).
+ * Source: xen:tools/xenstore/xenstored_core.c (create_node, write_node), xenstored_transaction.c (access_node).
  */
-import { nearestInTransaction, readNode, touch } from './access.js';
+import { nearestInTransaction, touch } from './access.js';
 import type { StoreCore } from './core.js';
-import { fireForNode, fireForRemoval } from './firing.js';
+import { fireForNode } from './firing.js';
 import type { DaemonError } from './likeness.js';
 import type { NodePermissions } from './node-permissions.js';
 import { childText, type Path } from './paths.js';
@@ -13,7 +13,7 @@ import { settled } from './permission-check.js';
 import { nodeBytes } from './quota.js';
 import type { Request } from './request.js';
 import { type Transaction, TransactionNode } from './transactions.js';
-import { bury, type NodeView, StoreNode } from './tree.js';
+import { type NodeView, StoreNode } from './tree.js';
 
 /** Stores a new value in an existing node, which `node` is the requester's view of. */
 export function writeValue(
@@ -66,7 +66,7 @@ export function writePermissions(
   return undefined;
 }
 
-function store(node: TransactionNode, generation: number): void {
+export function store(node: TransactionNode, generation: number): void {
   node.generation = generation;
   node.modified = true;
 }
@@ -177,7 +177,7 @@ function createInTree(core: StoreCore, request: Request, path: Path, value: stri
 }
 
 /** The node was written: entries that were stale before stay so, although the node is young again. */
-function rewritten(core: StoreCore, node: StoreNode): void {
+export function rewritten(core: StoreCore, node: StoreNode): void {
   if (node.permissions.length > 1) node.permissions = settled(node.permissions, node.generation, core.domains);
   node.generation = core.tree.generation;
 }
@@ -233,72 +233,5 @@ function plant(
   at.fire = 'below';
   core.tree.generation = first + names.length;
   store(parent, core.tree.generation);
-  return undefined;
-}
-
-/** Removes an existing node, not the root, with all that is below it. */
-export function removeNode(core: StoreCore, request: Request, path: Path, node: NodeView): DaemonError | undefined {
-  if (node instanceof StoreNode) {
-    removeFromTree(core, path, node);
-    return undefined;
-  }
-  return request.transaction === undefined ? 'EIO' : removeInTransaction(core, request, request.transaction, path);
-}
-
-export function removeFromTree(core: StoreCore, path: Path, node: StoreNode): void {
-  const { parent } = node;
-  if (parent === undefined) return;
-  fireForRemoval(core, path, node);
-  parent.detach(path.name);
-  const owners = new Map<number, number>();
-  const removed = bury(node, ({ permissions: { owner } }) => owners.set(owner, (owners.get(owner) ?? 0) + 1));
-  for (const [domid, nodes] of owners) {
-    const domain = core.domains.find(domid);
-    if (domain !== undefined) domain.nodes -= nodes;
-  }
-  // Each node is deleted, and its parent's list of children written, one after the other.
-  core.tree.generation += 2 * removed;
-  rewritten(core, parent);
-}
-
-function removeInTransaction(
-  core: StoreCore,
-  request: Request,
-  transaction: Transaction,
-  path: Path,
-): DaemonError | undefined {
-  const parentPath = core.paths.get(path.parentText, false);
-  const parent = parentPath === undefined ? undefined : readNode(core, request, parentPath);
-  if (typeof parent === 'string') return parent;
-  if (!(parent instanceof TransactionNode)) return 'EINVAL';
-  const problem = removeBelow(core, request, transaction, path, true);
-  if (problem !== undefined) return problem;
-  if (!parent.removeChild(path.name)) return 'EIO';
-  store(parent, ++core.tree.generation);
-  return undefined;
-}
-
-/** Leaves first. A child that vanished outside since its parent was read ends it: the commit would fail anyway. */
-function removeBelow(
-  core: StoreCore,
-  request: Request,
-  transaction: Transaction,
-  path: Path,
-  isTop: boolean,
-): DaemonError | undefined {
-  const node = touch(core, request, transaction, path);
-  if (typeof node === 'string' || !node.present) return 'EIO';
-  for (const name of [...node.childNames()]) {
-    const child = core.paths.get(childText(path.text, name), false);
-    const problem = child === undefined ? 'EIO' : removeBelow(core, request, transaction, child, false);
-    if (problem !== undefined) return problem;
-    node.removeChild(name);
-    store(node, ++core.tree.generation);
-  }
-  store(node, ++core.tree.generation);
-  node.present = false;
-  transaction.count(node.permissions.owner, -1);
-  if (isTop) node.fire = 'below';
-  else if (node.fire === 'no') node.fire = 'exact';
   return undefined;
 }

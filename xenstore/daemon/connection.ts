@@ -27,9 +27,13 @@ export class Connection implements Actor {
   sequence = 0;
   closed = false;
 
-  /** Messages of this batch; undefined when there are none. */
+  /** Messages that have not been handed to `send`; undefined when there are none. */
   output: Output | undefined;
-  /** Event path to tokens, of this batch: an identical event is sent once. */
+  /** Whether this connection is among those that the batch has to look after. */
+  queued = false;
+  /** The client takes no bytes at the moment: `output` is kept until it does. */
+  held = false;
+  /** Event path to tokens, of `output`: an identical event is sent once. */
   readonly pendingEvents = new Map<string, Set<string>>();
   /** Memo of one firing: which one, and whether this connection may see it. */
   firing = 0;

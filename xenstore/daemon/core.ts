@@ -12,6 +12,7 @@ import { type Path, PathCache } from './paths.js';
 import { DOMID_ANY } from './permission-check.js';
 import { defaultQuotas, type QuotaName, type Quotas, SOFT_MEMORY_BYTES } from './quota.js';
 import type { Request } from './request.js';
+import { type Tracer, traceConnection } from './trace.js';
 import { StoreNode, Tree } from './tree.js';
 import { type Watch, WatchIndex } from './watches.js';
 
@@ -21,10 +22,15 @@ export interface CoreOptions {
   readonly like: Likeness;
   /** Whether the hypervisor has this domain; without it, a domain exists once it is introduced or created. */
   readonly domainExists?: ((domid: number) => boolean) | undefined;
+  readonly tracer?: Tracer | undefined;
 }
+
+/** What is kept for a client that takes no bytes; more than that is handed on, for the owner of the socket to judge. */
+const MAX_HELD_BYTES = 2 * 1024 * 1024;
 
 export class StoreCore {
   readonly rules: LikenessRules;
+  readonly tracer: Tracer | undefined;
   readonly tree = new Tree((path) => this.paths.remember(path));
   readonly watches = new WatchIndex();
   readonly domains: DomainTable;
@@ -47,7 +53,8 @@ export class StoreCore {
   readonly #pool = new OutputPool();
   #flushing = false;
 
-  constructor({ like, domainExists }: CoreOptions) {
+  constructor({ like, domainExists, tracer }: CoreOptions) {
+    this.tracer = tracer;
     this.rules = LIKENESS[like];
     this.domains = new DomainTable(domainExists);
     this.quotas = defaultQuotas(this.rules);
@@ -101,10 +108,11 @@ export class StoreCore {
   }
 
   error(request: Request, name: DaemonError): void {
+    request.error = name;
     this.#outputOf(request.connection).message(Op.Error, request.id, request.transactionId, `${name}\0`);
   }
 
-  /** Tells a watcher; `changed` is the absolute path. Identical events of one batch are sent once. */
+  /** Tells a watcher; `changed` is the absolute path. An event that is equal to one not yet sent is left out. */
   event(watch: Watch, changed: string): void {
     const { connection, token, hiddenBytes } = watch;
     const path = hiddenBytes === 0 ? changed : changed.slice(hiddenBytes);
@@ -121,15 +129,28 @@ export class StoreCore {
       else if (tokens.has(token)) return;
       else tokens.add(token);
     }
+    if (this.tracer !== undefined) traceConnection(this.tracer, 'WATCH_EVENT', connection, path, token);
     this.#outputOf(connection).event(Op.WatchEvent, path, token);
   }
 
   #outputOf(connection: Connection) {
-    if (connection.output === undefined) {
-      connection.output = this.#pool.get();
-      this.#dirty.push(connection);
-    }
+    this.#enqueue(connection);
+    connection.output ??= this.#pool.get();
     return connection.output;
+  }
+
+  #enqueue(connection: Connection): void {
+    if (connection.queued) return;
+    connection.queued = true;
+    this.#dirty.push(connection);
+  }
+
+  /** The client takes bytes again: what was kept for it is sent. */
+  release(connection: Connection): void {
+    connection.held = false;
+    if (connection.output === undefined) return;
+    this.#enqueue(connection);
+    this.flush();
   }
 
   /** Have the owner of the connection told, after what was collected for it is sent. */
@@ -159,8 +180,10 @@ export class StoreCore {
   }
 
   #sendOutput(connection: Connection): void {
+    connection.queued = false;
     const { output } = connection;
     if (output === undefined) return;
+    if (connection.held && output.length <= MAX_HELD_BYTES) return;
     connection.output = undefined;
     if (connection.pendingEvents.size > 0) connection.pendingEvents.clear();
     const bytes = output.length > 0 ? output.take() : undefined;

@@ -5,6 +5,7 @@ import { XenstoreError } from '../errors.js';
 import type { SpecialName, StoreCore } from './core.js';
 import { NodePermissions, PRIVATE_TO_DOM0, parseEntries } from './node-permissions.js';
 import { childText, isLegalPath, Path } from './paths.js';
+import { DOMID_ANY, settled } from './permission-check.js';
 import { bury, StoreNode } from './tree.js';
 
 export interface NodeDump {
@@ -30,7 +31,7 @@ const PRINTABLE = /^[\x20-\x7e]*$/;
 export function dumpTree(core: StoreCore): TreeDump {
   const nodes: NodeDump[] = [];
   const visit = (path: string, node: StoreNode): void => {
-    nodes.push(dumpNode(path, node));
+    nodes.push(dumpNode(core, path, node));
     if (node.children !== undefined) for (const [name, child] of node.children) visit(childText(path, name), child);
   };
   visit('/', core.tree.root);
@@ -48,8 +49,10 @@ function texts(permissions: NodePermissions): string[] {
   return permissions.toWire().split('\0').slice(0, -1);
 }
 
-function dumpNode(path: string, node: StoreNode): NodeDump {
-  const { permissions, value } = node;
+function dumpNode(core: StoreCore, path: string, node: StoreNode): NodeDump {
+  const { value } = node;
+  // A loaded tree has no history: what is stale by age now must say so.
+  const permissions = settled(node.permissions, node.generation, core.domains);
   const ignored = permissions.entries.flatMap((entry, index) => (entry.ignored ? [index] : []));
   return {
     path,
@@ -70,6 +73,10 @@ export function loadTree(core: StoreCore, dump: TreeDump): void {
   for (const domain of core.domains.all()) domain.nodes = 0;
   const visit = (node: StoreNode): void => {
     core.domains.adopt(node.permissions.owner, 0).nodes++;
+    // Who is named and not ignored exists, be it introduced only later.
+    for (const { domid, ignored } of node.permissions.entries) {
+      if (!ignored && domid !== DOMID_ANY) core.domains.adopt(domid, 0);
+    }
     if (node.children !== undefined) for (const child of node.children.values()) visit(child);
   };
   visit(root);
@@ -102,6 +109,43 @@ function permissionsOf(path: string, wire: readonly string[], ignored: readonly 
   if (entries === undefined || entries.length === 0) throw unusable(path, `its permissions are '${wire.join(',')}'`);
   if (entries.length === 1 && wire[0] === 'n0') return PRIVATE_TO_DOM0;
   return new NodePermissions(entries.map((entry, i) => (ignored.includes(i) ? { ...entry, ignored: true } : entry)));
+}
+
+/** Checks that data from outside has the shape of a dump; what its nodes say is checked when it is loaded. Throws EINVAL. */
+export function parseTreeDump(data: unknown): TreeDump {
+  if (!isRecord(data)) throw unusable('/', 'it is no object');
+  if (data['version'] !== 1) throw unusable('/', `its version is ${JSON.stringify(data['version'])}, not 1`);
+  const { nodes, special } = data;
+  if (!Array.isArray(nodes)) throw unusable('/', 'it has no list of nodes');
+  for (const node of nodes) checkNode(node);
+  for (const name of ['@introduceDomain', '@releaseDomain']) {
+    if (!isRecord(special) || !isStrings(special[name])) throw unusable(name, 'its permissions are missing');
+  }
+  return data as unknown as TreeDump;
+}
+
+function checkNode(node: unknown): void {
+  if (!isRecord(node) || typeof node['path'] !== 'string') throw unusable('/', 'one of its nodes has no path');
+  const { path, value, base64, permissions, ignored } = node;
+  const isText = value === undefined || (typeof value === 'string' && PRINTABLE.test(value));
+  if (!isText) throw unusable(path as string, 'its value is not printable ASCII: such values are written as base64');
+  if (base64 !== undefined && (value !== undefined || !isBase64(base64)))
+    throw unusable(path as string, 'its base64 value is malformed, or it has two values');
+  if (!isStrings(permissions)) throw unusable(path as string, 'its permissions are no list of strings');
+  if (ignored !== undefined && !(Array.isArray(ignored) && ignored.every(Number.isInteger)))
+    throw unusable(path as string, 'its ignored permissions are no list of numbers');
+}
+
+function isRecord(data: unknown): data is Record<string, unknown> {
+  return typeof data === 'object' && data !== null && !Array.isArray(data);
+}
+
+function isStrings(data: unknown): data is string[] {
+  return Array.isArray(data) && data.every((item) => typeof item === 'string');
+}
+
+function isBase64(data: unknown): boolean {
+  return typeof data === 'string' && Buffer.from(data, 'base64').toString('base64') === data;
 }
 
 function unusable(path: string, reason: string): XenstoreError {

@@ -11,6 +11,7 @@ import { dropConnection, introduceDomain, releaseDomain, shutdownDomain } from '
 import type { Likeness } from './likeness.js';
 import { Request } from './request.js';
 import { HANDLERS } from './requests/table.js';
+import { type Tracer, traceConnection, traceRequest } from './trace.js';
 
 /** Where oxenstored, too, sends events before the reply. */
 const ALWAYS_EVENTS_FIRST: ReadonlySet<number> = new Set([Op.TransactionEnd, Op.Introduce, Op.Release]);
@@ -23,12 +24,22 @@ export interface EngineOptions {
    * from `createDomain` or its introduction until it is destroyed or released.
    */
   readonly domainExists?: (domid: number) => boolean;
+  /** Told of every request, event and connection. */
+  readonly tracer?: Tracer;
 }
 
 /** One client of the engine. */
 export interface EngineConnection {
   /** Bytes from the client, split anyhow. The replies have been handed to `send` when this returns. */
   push(chunk: Buffer): void;
+  /**
+   * The client takes no bytes until `release`: what is for it waits here, and of equal watch events only one, as in the
+   * genuine daemons. More than 2 MiB is handed to `send` all the same.
+   */
+  hold(): void;
+  release(): void;
+  /** Bytes that wait for `release`. */
+  readonly waitingBytes: number;
   /** The client is gone: its watches and transactions go, too. */
   close(): void;
 }
@@ -37,7 +48,8 @@ export class XenstoreEngine {
   readonly #core: StoreCore;
 
   constructor(options: EngineOptions = {}) {
-    this.#core = new StoreCore({ like: options.like ?? 'xenstored-4.17', domainExists: options.domainExists });
+    const { like = 'xenstored-4.17', domainExists, tracer } = options;
+    this.#core = new StoreCore({ like, domainExists, tracer });
   }
 
   /**
@@ -55,6 +67,7 @@ export class XenstoreEngine {
     connection.sequence = ++core.sequence;
     core.connections.add(connection);
     domain?.connections.add(connection);
+    if (core.tracer !== undefined) traceConnection(core.tracer, 'CONNECT', connection);
     return new EngineClient(core, connection);
   }
 
@@ -127,6 +140,18 @@ class EngineClient implements EngineConnection {
     this.#core.flush();
   }
 
+  hold(): void {
+    this.#connection.held = true;
+  }
+
+  release(): void {
+    this.#core.release(this.#connection);
+  }
+
+  get waitingBytes(): number {
+    return this.#connection.output?.length ?? 0;
+  }
+
   close(): void {
     dropConnection(this.#core, this.#connection);
     this.#core.discardOutput(this.#connection);
@@ -165,6 +190,17 @@ class EngineClient implements EngineConnection {
     request.bytes = bytes;
     request.start = at + HEADER_BYTES;
     request.end = end;
+    const core = this.#core;
+    if (core.tracer === undefined) this.#answer(request);
+    else {
+      const startedUs = core.tracer.now();
+      request.error = undefined;
+      this.#answer(request);
+      traceRequest(core.tracer, request, startedUs);
+    }
+  }
+
+  #answer(request: Request): void {
     const core = this.#core;
     if (!core.rules.ownEventsFirst && !ALWAYS_EVENTS_FIRST.has(request.type)) core.heldEvents = [];
     const error = this.#dispatch(request);

@@ -2,13 +2,15 @@
  * Domains come and go: introducing, releasing, shutting down, and what they leave behind. Knows no message format.
  * Source: xen:tools/xenstore/xenstored_domain.c (introduce_domain, destroy_domain, domain_tree_remove, check_domains).
  */
-import { removeFromTree } from './changes.js';
+
 import type { Connection } from './connection.js';
 import type { StoreCore } from './core.js';
 import type { Domain } from './domains.js';
 import { fireSpecial } from './firing.js';
 import { NodePermissions } from './node-permissions.js';
 import { childText } from './paths.js';
+import { removeFromTree } from './removal.js';
+import { traceConnection } from './trace.js';
 import type { StoreNode } from './tree.js';
 
 /** Drops all watches of a connection. */
@@ -27,6 +29,7 @@ export function dropTransactions(connection: Connection): void {
 export function dropConnection(core: StoreCore, connection: Connection): void {
   if (connection.closed) return;
   connection.closed = true;
+  if (core.tracer !== undefined) traceConnection(core.tracer, 'DISCONNECT', connection);
   dropWatches(core, connection);
   dropTransactions(connection);
   connection.domain?.connections.delete(connection);

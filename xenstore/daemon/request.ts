@@ -5,6 +5,7 @@
  */
 import type { Connection } from './connection.js';
 import { textOf } from './latin1.js';
+import type { DaemonError } from './likeness.js';
 import type { Transaction } from './transactions.js';
 
 const NO_BYTES = Buffer.alloc(0);
@@ -15,6 +16,8 @@ export class Request {
   id = 0;
   transactionId = 0;
   transaction: Transaction | undefined = undefined;
+  /** The errno name it was answered with. */
+  error: DaemonError | undefined = undefined;
   bytes: Buffer = NO_BYTES;
   start = 0;
   end = 0;

@@ -80,9 +80,10 @@ export class XenstoreServer {
   async #close(listener: Listener, server: Server, sockets: ReadonlySet<Socket>): Promise<void> {
     if (!this.#listeners.delete(listener)) return;
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    const gone = [...sockets].map((socket) => new Promise((resolve) => socket.once('close', resolve)));
     for (const socket of sockets) socket.destroy();
     rmSync(listener.path, { force: true });
-    await closed;
+    await Promise.all([closed, ...gone]);
     this.#log.log('info', 'xenstore socket closed', { path: listener.path, domid: listener.domid });
   }
 
@@ -135,7 +136,10 @@ class SocketClient {
   start(): void {
     const socket = this.#socket;
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
-    socket.on('drain', () => this.#resume());
+    socket.on('drain', () => {
+      this.#connection.release();
+      if (!socket.writableNeedDrain) this.#resume();
+    });
     socket.on('end', () => socket.end());
     socket.on('close', () => this.#connection.close());
   }
@@ -143,7 +147,7 @@ class SocketClient {
   #receive(chunk: Buffer): void {
     if (!this.#isGuest) {
       this.#connection.push(chunk);
-      if (this.#socket.writableLength > PAUSE_DOM0_BYTES) this.#socket.pause();
+      if (this.#socket.writableLength + this.#connection.waitingBytes > PAUSE_DOM0_BYTES) this.#socket.pause();
       return;
     }
     for (let at = 0; at < chunk.length; at += GUEST_PIECE_BYTES) {
@@ -170,7 +174,7 @@ class SocketClient {
     if (socket.writableLength + bytes.length > limit) {
       this.#onOverflow();
       socket.destroy();
-    } else socket.write(bytes);
+    } else if (!socket.write(bytes)) this.#connection.hold();
   }
 }
 

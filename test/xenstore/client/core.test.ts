@@ -1,13 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  Call,
-  ClientCore,
-  type CoreOptions,
-  MAX_IN_FLIGHT,
-  MAX_WAITING,
-  opName,
-} from '../../../xenstore/client/core.js';
+import { Call, ClientCore, type CoreOptions, MAX_IN_FLIGHT, MAX_WAITING } from '../../../xenstore/client/core.js';
 import {
   encodeMessage,
   type Message,
@@ -16,6 +9,7 @@ import {
   type OpNumber,
   type XenstoreError,
 } from '../../../xenstore/index.js';
+import { opName } from '../../../xenstore/wire.js';
 
 function newCore(options: Partial<CoreOptions> = {}) {
   const events: [path: string, token: string][] = [];

@@ -5,13 +5,14 @@
 
 import { MAX_PAYLOAD_BYTES } from '../../wire.js';
 import { getNode, readNode } from '../access.js';
-import { createNode, removeNode, writePermissions, writeValue } from '../changes.js';
+import { createNode, writePermissions, writeValue } from '../changes.js';
 import type { StoreCore } from '../core.js';
 import { textOf } from '../latin1.js';
 import type { DaemonError } from '../likeness.js';
 import { NodePermissions, OWNER, parseEntries, READ, WRITE } from '../node-permissions.js';
 import type { Path } from '../paths.js';
 import { DOMID_ANY, rightsOf, settled } from '../permission-check.js';
+import { removeNode } from '../removal.js';
 import { atoi, type Request } from '../request.js';
 
 /** The node that the only argument names, readable. */
