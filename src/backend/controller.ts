@@ -71,6 +71,8 @@ export class ChannelController {
   /** What the guest was last told about the host's client; undefined: nothing yet, or its frontend is another one. */
   #hostOpenTold: boolean | undefined;
   #drainTimer: Timer | undefined;
+  /** The host end was closed because of a detach; what is pending is the client that takes the last bytes. */
+  #retired: Promise<void> | undefined;
   #state: 'running' | 'stopping' | 'over' = 'running';
 
   constructor(options: ControllerOptions) {
@@ -123,7 +125,7 @@ export class ChannelController {
     await this.#looks.settled();
     if (this.#state !== 'running') return;
     this.#restore();
-    this.#hostEnd.open(this.#session);
+    if (this.#retired === undefined) this.#hostEnd.open(this.#session);
   }
 
   /** Something of this channel has changed in xenstore: look again. */
@@ -139,7 +141,7 @@ export class ChannelController {
     this.#release({ drain: true });
     this.#timers.stop();
     this.#log.log('info', 'channel over', { reason, ...this.#ledger() });
-    this.#options.onEnded(this.#session.close({ lingerMs: LINGER_MS }));
+    this.#options.onEnded(this.#retired ?? this.#session.close({ lingerMs: LINGER_MS }));
   }
 
   /** Orderly: the state stays Connected, and what only this process knows is returned. */
@@ -210,13 +212,21 @@ export class ChannelController {
     if (this.#state !== 'running') return;
     if (!sight.backendPresent) return this.end('the toolstack removed the backend');
     this.#note(sight);
+    if (this.#retired !== undefined && !this.#detaching) return this.end('the toolstack wants it back: begin anew');
     const { frontend } = sight;
     await this.#take(this.#detaching ? onDetach(frontend, this.#phase) : ON_FRONTEND[frontend][this.#phase]);
     if (this.#state !== 'running') return;
     this.#session.setGuestOpen(sight.guestOpen === '1' ? true : sight.guestOpen === '0' ? false : undefined);
     if (sight.asksIdentity && this.#ring.mapped) await this.#identify();
+    if (this.#detaching && this.#phase === 'closed') await this.#retire();
     await this.#tellState(sight);
     await this.#tellHostOpen();
+  }
+
+  /** Before the backend says Closed: whoever waits for that may use the path again at once. */
+  async #retire(): Promise<void> {
+    await this.#hostEnd.settled();
+    if (this.#state === 'running') this.#retired ??= this.#session.close({ lingerMs: LINGER_MS });
   }
 
   #note(sight: Sight): void {

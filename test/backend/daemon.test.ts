@@ -234,11 +234,11 @@ describe('a detach', () => {
     const client = await host.client(path);
     await until('the client is seen', () => host.channel().hostOpen);
     await host.detach();
+    expect(existsSync(path)).toBe(false);
     await until('the client has seen the end', () => client.ended);
     await until('it is over', () => !host.isServed());
     expect([host.host.hypervisor.mappedPages(), host.host.hypervisor.boundPorts()]).toEqual([0, 0]);
     expect(host.host.hypervisor.guestWarnings()).toBe(0);
-    expect(existsSync(path)).toBe(false);
     expect(await host.store.exists(BACKEND)).toBe(false);
     expect(await host.store.exists(FRONTEND)).toBe(false);
   });
