@@ -116,7 +116,17 @@ describe('the path of a socket chardev', () => {
   it('is never taken from a server that lives', async () => {
     const path = join(temporaryDirectory(), 'agent');
     socat(`UNIX-LISTEN:${path},fork`, 'OPEN:/dev/null');
-    await until('socat listens', () => existsSync(path));
+    // Its socket file is there a moment before anybody listens on it.
+    let listens = false;
+    await until('socat listens', () => {
+      connect(path)
+        .on('connect', function (this: Socket) {
+          listens = true;
+          this.destroy();
+        })
+        .on('error', () => {});
+      return listens;
+    });
     const inode = lstatSync(path).ino;
     await expect(serve({ path })).rejects.toMatchObject({ code: 'path-in-use' });
     expect(lstatSync(path).ino).toBe(inode);
