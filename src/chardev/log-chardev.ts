@@ -52,7 +52,11 @@ export class LogFileChardev implements Chardev {
 
   /** A disk never keeps anybody waiting: what a full one did not take comes back. */
   async close({ tail = NOTHING }: CloseOptions = {}): Promise<Uint8Array> {
-    if (this.#state !== 'open') return tail;
+    if (this.#state !== 'open') {
+      const neverOpened = this.#state === 'new';
+      this.#state = 'closed';
+      return neverOpened ? tail : NOTHING;
+    }
     this.#events = undefined;
     let written = this.write(tail);
     while (written < tail.length && !this.#file.failing && this.connected) {

@@ -51,6 +51,12 @@ export class TeeChardev implements Chardev {
     this.#inner.resumeInput();
   }
 
+  /** False also where the other one cannot tell its clients apart. */
+  releaseWriter(): boolean {
+    const inner: { releaseWriter?(): boolean } = this.#inner;
+    return inner.releaseWriter?.() ?? false;
+  }
+
   async close(options?: CloseOptions): Promise<Uint8Array> {
     const [unwritten] = await Promise.all([this.#inner.close(options), this.#log.close()]);
     return unwritten;
