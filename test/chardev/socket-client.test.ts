@@ -74,8 +74,12 @@ describe('a connecting chardev', () => {
     const socat = spawn('socat', [`UNIX-LISTEN:${path}`, 'EXEC:cat']);
     onTestFinished(() => void socat.kill());
     await until('socat listens', () => existsSync(path));
-    const { chardev, events } = await dial(path);
-    await events.untilClients(true);
+    const { chardev, events, clock } = await dial(path);
+    // Between bind(2) and listen(2) it still refuses.
+    await until('connected', () => {
+      clock.advance(1000);
+      return chardev.connected;
+    });
     const bytes = randomBytes(5000);
     chardev.write(bytes);
     await until('the echo', () => events.received.length === bytes.length);
