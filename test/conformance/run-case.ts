@@ -1,14 +1,16 @@
 /**
  * Runs one case of a script against a daemon and reports, step by step, what each connection received. Judges nothing.
  */
-import { Op } from '../../xenstore/wire.js';
+import { MAX_PAYLOAD_BYTES, Op } from '../../xenstore/wire.js';
 import { Connection } from './connection.js';
 import { foldOutcome, formatMessage, type Received } from './notation.js';
 import type { MachineVerb, Peer } from './peers/peer.js';
 import { type Action, actorOf, type Case, MACHINE, type Request, type Step } from './script.js';
 
-/** A daemon that has not answered by then never will; only requests that no daemon answers wait this long. */
+/** How long to listen where silence is what the script expects. */
 const SILENCE_MS = 600;
+/** A daemon that has not answered an odd request by then never will. */
+const ODD_ANSWER_LIMIT_MS = 4_000;
 /** A loaded machine may take this long for what must come. */
 const ANSWER_LIMIT_MS = 10_000;
 /** Round trips after which a daemon has certainly seen what happened before on its other inputs. */
@@ -20,6 +22,11 @@ export type RunOptions = {
 };
 
 export type Outcome = ReadonlyMap<string, string>;
+
+/** Such requests are answered by some daemons and not by others. */
+function isOdd({ payload, claimedBytes = payload.length }: Received & { claimedBytes?: number | undefined }): boolean {
+  return claimedBytes > payload.length || payload.length > MAX_PAYLOAD_BYTES || payload.length === 0;
+}
 
 class CaseRun {
   readonly #peer: Peer;
@@ -94,16 +101,13 @@ class CaseRun {
     });
   }
 
-  async #request(action: Extract<Action, { kind: 'request' }>): Promise<string> {
+  async #request(action: Extract<Action, { kind: 'request' }>, silenceExpected: boolean): Promise<string> {
     const connection = await this.#connection(action.actor);
     const items: string[] = [];
     for (let repetition = 1; repetition <= action.times; repetition++) {
       const messages = action.requests.map((request) => this.#message(request, repetition));
       connection.send(messages);
-      const endless = messages.some(({ claimedBytes, payload }) => (claimedBytes ?? payload.length) > payload.length);
-      const oversize = messages.some(({ payload }) => payload.length > 4096);
-      const empty = messages.some(({ payload }) => payload.length === 0);
-      const limit = endless || oversize || empty ? SILENCE_MS : ANSWER_LIMIT_MS;
+      const limit = silenceExpected ? SILENCE_MS : messages.some(isOdd) ? ODD_ANSWER_LIMIT_MS : ANSWER_LIMIT_MS;
       let ended = await connection.replies(messages.length, limit);
       if (ended === 'answered' && repetition === action.times) ended = await connection.settle(limit);
       const received = connection.take();
@@ -172,13 +176,14 @@ class CaseRun {
     const { action } = step;
     const own = actorOf(action);
     const outcome = new Map<string, string>();
-    if (action.kind === 'request') outcome.set(own, await this.#request(action));
+    if (action.kind === 'request')
+      outcome.set(own, await this.#request(action, step.expected.get(own)?.endsWith('silence') ?? false));
     else if (action.kind === 'machine') await this.#machineStep(action.verb, action.domid);
     else await this.#changeConnection(action);
     for (const [actor, connection] of this.#connections) {
       if ((actor === own && action.kind === 'request') || connection.paused) continue;
       if (connection.closed) continue;
-      const ended = await connection.settle(actor.startsWith('dom0') ? ANSWER_LIMIT_MS : SILENCE_MS * 5);
+      const ended = await connection.settle(actor.startsWith('dom0') ? ANSWER_LIMIT_MS : ODD_ANSWER_LIMIT_MS);
       const items = this.#format(connection.take(), []);
       // A domain whose connection the daemon dropped hears nothing more; how that looks depends on the transport.
       if (ended !== 'answered' && actor.startsWith('dom0')) items.push(ended);

@@ -84,6 +84,9 @@ static uint32_t take_responses(struct page *page)
 		return 0;
 	for (uint32_t i = 0; i < n; i++)
 		bytes[i] = page->rsp[(cons + i) % RING];
+	__sync_synchronize();
+	/* Before anybody can see the bytes: who has seen them may have the indices reset. */
+	page->rsp_cons = cons + n;
 	while (done < n) {
 		ssize_t written = write(1, bytes + done, n - done);
 
@@ -91,8 +94,6 @@ static uint32_t take_responses(struct page *page)
 			exit(0);
 		done += written;
 	}
-	__sync_synchronize();
-	page->rsp_cons = cons + n;
 	return n;
 }
 
