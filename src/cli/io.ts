@@ -6,6 +6,8 @@ import type { Clock } from '../base/clock.js';
 export interface Output {
   write(text: string | Uint8Array): boolean;
   readonly isTTY?: boolean;
+  /** Only on terminals. */
+  readonly columns?: number;
 }
 
 export interface Input extends NodeJS.ReadableStream {

@@ -2,9 +2,9 @@
  * The command line from arguments to exit code. Builds the commands, turns every failure into one line and a code;
  * knows nothing of what the commands do.
  */
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { ChannelError, EXIT } from '../base/errors.js';
+import { readVersion } from '../base/version.js';
 import { toChannelError } from '../dom0/store-errors.js';
 import { addAttach } from './commands/attach.js';
 import { addConnect } from './commands/connect.js';
@@ -15,7 +15,9 @@ import { addList } from './commands/list.js';
 import { addPlan } from './commands/plan.js';
 import { addSimulate } from './commands/simulate.js';
 import { addStatus } from './commands/status.js';
+import { addXenstore } from './commands/xenstore.js';
 import { addXenstored } from './commands/xenstored.js';
+import { ExitStatus } from './exit-status.js';
 import type { Io } from './io.js';
 import { printError } from './output.js';
 
@@ -42,6 +44,7 @@ const COMMANDS = [
   addGuest,
   addSimulate,
   addXenstored,
+  addXenstore,
 ];
 
 /** `argv` without the interpreter and the script. Never throws; what went wrong is on stderr. */
@@ -58,6 +61,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
       if (error.code !== 'commander.help') printError(io, usageError(error), json);
       return EXIT.usage;
     }
+    if (error instanceof ExitStatus) return error.status;
     const failure = toChannelError(error);
     printError(io, failure, json);
     if (failure.code === 'internal-bug' && failure.cause instanceof Error) io.stderr.write(`${failure.cause.stack}\n`);
@@ -74,6 +78,8 @@ function buildProgram(io: Io): Command {
     .helpCommand('help [command]', 'show help for a command')
     .showHelpAfterError(false)
     .showSuggestionAfterError(true)
+    // What follows a command is that command's business.
+    .enablePositionalOptions()
     .exitOverride()
     .configureOutput({
       writeOut: (text) => void io.stdout.write(text),
@@ -92,15 +98,4 @@ function usageError({ message }: CommanderError): ChannelError {
     .replace(/\s*\n\s*/g, ' ')
     .trim();
   return new ChannelError('usage-invalid', sentence);
-}
-
-function readVersion(): string {
-  // Sources stand two directories below package.json, built files three.
-  for (const up of ['../../package.json', '../../../package.json']) {
-    try {
-      const { version } = JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8')) as { version?: unknown };
-      if (typeof version === 'string') return version;
-    } catch {}
-  }
-  return 'unknown';
 }

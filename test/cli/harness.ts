@@ -33,6 +33,7 @@ class Collector {
   text = '';
   readonly chunks: Buffer[] = [];
   isTTY = false;
+  columns = 80;
   write(text: string | Uint8Array): boolean {
     this.chunks.push(Buffer.from(text));
     this.text += Buffer.from(text).toString('utf8');
@@ -59,9 +60,16 @@ export interface CliRun {
 }
 
 /** Starts a command; `done` gives its exit code. */
-export function start(env: NodeJS.ProcessEnv, argv: readonly string[], stdin: Input = new PassThrough()): CliRun {
+export function start(
+  env: NodeJS.ProcessEnv,
+  argv: readonly string[],
+  stdin: Input = new PassThrough(),
+  /** Of the terminal that stdout is; without them it is none. */
+  columns?: number,
+): CliRun {
   const stopping = new AbortController();
   const out = new Collector();
+  if (columns !== undefined) Object.assign(out, { isTTY: true, columns });
   const err = new Collector();
   const poked = new Set<() => void>();
   const io: Io = {
