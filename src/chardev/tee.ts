@@ -53,7 +53,7 @@ export class TeeChardev implements Chardev {
 
   /** False also where the other one cannot tell its clients apart. */
   releaseWriter(): boolean {
-    const inner: { releaseWriter?(): boolean } = this.#inner;
+    const inner: Chardev & { releaseWriter?(): boolean } = this.#inner;
     return inner.releaseWriter?.() ?? false;
   }
 
