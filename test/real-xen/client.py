@@ -5,12 +5,14 @@ client.py SOCKET [--send FILE] [--receive BYTES] [--save FILE] [--reconnect] [--
 client.py SOCKET --round-trips COUNT        against a guest that echoes
 
 --reconnect  connects again whenever the server goes away, until everything is there
+             (SIGTERM: or until told to stop)
 --records    what is received should be the lines 0000000, 0000001, ...: tells which are missing or come twice
 """
 import argparse
 import hashlib
 import json
 import select
+import signal
 import socket
 import sys
 import time
@@ -34,10 +36,13 @@ def transfer(options):
     client = connect(options.socket, end)
     to_send = open(options.send, 'rb').read() if options.send else b''
     sent, received, connections = 0, bytearray(), 1
+    stop = []
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
     while sent < len(to_send) or len(received) < options.receive:
         left = end - time.monotonic()
-        readable, writable, _ = select.select([client], [client] if sent < len(to_send) else [], [], max(left, 0))
-        if left <= 0:
+        readable, writable, _ = select.select([client], [client] if sent < len(to_send) else [], [],
+                                              min(max(left, 0), 0.5))
+        if left <= 0 or stop:
             break
         try:
             if writable:

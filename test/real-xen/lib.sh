@@ -41,11 +41,14 @@ small_guest() { # NAME [LINE...]
 }
 ensure_guest() { # NAME: a running one that answers and has no channel
   if xl domid "$1" > /dev/null 2>&1; then
-    [ -z "$(channels "$1")" ] && GX_LIMIT=30 gx "$1" true && return
+    [ -z "$(channels "$1")" ] && GX_LIMIT=30 gx "$1" 'dmesg -c > /dev/null' && return
     xl destroy "$1"
   fi
   small_guest "$1"
+  gx "$1" 'dmesg -c > /dev/null'
 }
+# Complaints of the guest's kernel since the scenario began.
+quiet_kernel() { gx "$1" 'dmesg | grep -iE "warn|bug:|oops|failed"' && fail 'the guest kernel complains'; return 0; }
 channels() { xenstore-list "/local/domain/$(xl domid "$1")/device/console" 2> /dev/null; }
 gone() { ! xl domid "$1"; }
 

@@ -19,5 +19,4 @@ guest_receives g hvc1 65536
 client "$(socket_of g org.example.cycle)" --send /root/in || fail 'sending'
 equal 'sha256 on hvc1' "$(guest_received g)" "$(sha /root/in)"
 xenchannel detach g org.example.cycle || fail 'detach'
-gx g 'dmesg | grep -iE "warn|bug:|oops|failed"' && fail 'the guest kernel complains'
-exit 0
+quiet_kernel g
