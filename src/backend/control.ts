@@ -1,20 +1,22 @@
 /**
- * The daemon's control socket: HTTP on a Unix socket, for status and health. Answers what it is given and changes
- * nothing; knows no channel.
+ * The daemon's control socket: HTTP on a Unix socket, for status, metrics, events and what else a host client may ask
+ * beside its data. Bounds every request; what the answers mean is the business of others.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type BoundPath, listenAt } from '../chardev/bind.js';
-import type { DaemonStatus } from './status.js';
+import { type Answer, type ControlHost, json, type PlainAnswer, route } from './control-routes.js';
+import { Streams } from './streams.js';
 
-export interface ControlOptions {
+export interface ControlOptions extends ControlHost {
   readonly path: string;
-  readonly status: () => DaemonStatus;
 }
 
 const MODE = 0o660;
-const MAX_CONNECTIONS = 32;
+const MAX_CONNECTIONS = 64;
 const MAX_HEADER_BYTES = 8192;
 const MAX_REQUESTS_PER_CONNECTION = 1000;
+/** Nobody is asked for a body. */
+const MAX_BODY_BYTES = 4096;
 /** A client that does not finish its request, or keeps a connection without using it. */
 const REQUEST_TIMEOUT_MS = 5000;
 const KEEP_ALIVE_MS = 5000;
@@ -22,6 +24,7 @@ const KEEP_ALIVE_MS = 5000;
 export class ControlServer {
   readonly #options: ControlOptions;
   readonly #server: Server;
+  readonly #streams = new Streams();
   #bound: BoundPath | undefined;
 
   constructor(options: ControlOptions) {
@@ -46,6 +49,7 @@ export class ControlServer {
 
   async stop(): Promise<void> {
     this.#bound?.remove();
+    await this.#streams.finish();
     if (!this.#server.listening) return;
     await new Promise<void>((settle) => {
       this.#server.close(() => settle());
@@ -60,19 +64,31 @@ export class ControlServer {
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
-    // Nobody is asked for a body; what comes is thrown away by the limits on the request.
-    request.resume();
-    const path = (request.url ?? '').split('?', 1)[0];
-    const body = path === '/v1/status' ? this.#options.status() : path === '/v1/health' ? { ok: true } : undefined;
-    if (body === undefined) send(response, 404, { error: 'not-found' });
-    else if (request.method !== 'GET' && request.method !== 'HEAD')
-      send(response, 405, { error: 'method-not-allowed' });
-    else send(response, 200, body);
+    let bodyBytes = 0;
+    request.on('data', (chunk: Buffer) => {
+      bodyBytes += chunk.length;
+      if (bodyBytes > MAX_BODY_BYTES) request.destroy();
+    });
+    const answer = this.#route(request);
+    if (typeof answer === 'function') {
+      if (!answer(this.#streams, response)) send(response, json(503, { error: 'too-many-streams' }));
+    } else send(response, answer);
+  }
+
+  #route({ method = '', url = '/' }: IncomingMessage): Answer {
+    // A request target may be anything that HTTP lets through, as `//` or `http://x y/`.
+    if (!url.startsWith('/') || !URL.canParse(url, 'http://control')) return json(400, { error: 'bad-request' });
+    const { pathname, searchParams } = new URL(url, 'http://control');
+    return route({ method, path: pathname, query: searchParams }, this.#options, this.#streams);
   }
 }
 
-function send(response: ServerResponse, code: number, body: unknown): void {
-  const bytes = Buffer.from(`${JSON.stringify(body)}\n`);
-  response.writeHead(code, { 'content-type': 'application/json', 'content-length': bytes.length });
+function send(response: ServerResponse, { code, contentType, allow, body }: PlainAnswer): void {
+  const bytes = Buffer.from(body);
+  response.writeHead(code, {
+    'content-type': contentType,
+    'content-length': bytes.length,
+    ...(allow === undefined ? {} : { allow }),
+  });
   response.end(bytes);
 }

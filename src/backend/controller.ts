@@ -10,6 +10,7 @@ import type { XenbusState } from '../console/xenbus-state.js';
 import type { Hypervisor } from '../hypervisor/ports.js';
 import type { ChannelNodes, Sight } from './channel-nodes.js';
 import type { ChannelConfig } from './discovery.js';
+import type { EventLog } from './events.js';
 import type { HandoverRecord, Taken } from './handover.js';
 import {
   BACKEND_STATE,
@@ -23,10 +24,12 @@ import {
 import { HostEnd } from './host-end.js';
 import { Inheritance } from './inheritance.js';
 import { LookAgain } from './look-again.js';
+import { OutputFeed } from './output-feed.js';
 import { Problems } from './problems.js';
+import { Reporter } from './reporter.js';
 import { RingConnector } from './ring-connector.js';
 import { ChannelSession } from './session.js';
-import type { ChannelStatus, Gap } from './status.js';
+import { type ChannelStatus, describeChannel, type Gap } from './status.js';
 import { Timers, type TurnQueue } from './turns.js';
 
 /** A guest that does not close its end keeps the ring mapped no longer than this after a detach. */
@@ -47,12 +50,15 @@ export interface ControllerOptions {
   readonly piece: Uint8Array;
   readonly chardev: Chardev;
   readonly handover: Taken;
+  readonly events: EventLog;
   /** The channel is over; everything is given back, apart from a client that still takes the last bytes. */
   readonly onEnded: (lingering: Promise<void>) => void;
 }
 
 export class ChannelController {
   readonly config: ChannelConfig;
+  /** The guest's bytes for those beside the host end. */
+  readonly output = new OutputFeed(() => this.#session.figures().fromGuestBytes);
   readonly #options: ControllerOptions;
   readonly #log: Logger;
   readonly #nodes: ChannelNodes;
@@ -63,6 +69,8 @@ export class ChannelController {
   readonly #ring: RingConnector;
   readonly #problems: Problems;
   readonly #inheritance: Inheritance;
+  readonly #reporter: Reporter;
+  #replaced: ChannelStatus['replaced'] = null;
   #gap: Gap | undefined;
   #phase: Phase;
   #backendState: XenbusState | undefined;
@@ -82,7 +90,9 @@ export class ChannelController {
     this.#log = log;
     this.#nodes = options.nodes;
     this.#timers = new Timers(clock);
-    this.#problems = new Problems(log);
+    const { events } = options;
+    this.#reporter = new Reporter({ events, clock, timers: this.#timers, status: () => this.status() });
+    this.#problems = new Problems(log, () => this.#reporter.look());
     this.#looks = new LookAgain({
       clock,
       timers: this.#timers,
@@ -101,6 +111,8 @@ export class ChannelController {
         onIllegalIndex: () =>
           this.#problems.guest('ring-indices-illegal', 'the guest published impossible ring indices'),
         onChardevFailure: (error) => this.#problems.report('chardev', error),
+        onOutput: (bytes) => this.output.push(bytes),
+        onDropped: () => this.#reporter.dropped(),
         defer: (turn) => turns.defer(turn),
         slowDown: (resume) => void this.#timers.after(IDLE_PAUSE_MS, resume),
       },
@@ -121,6 +133,7 @@ export class ChannelController {
 
   /** First the ring, whose guest may be spinning already (design D24), then the host end. */
   async start(): Promise<void> {
+    this.#reporter.appeared();
     this.touch();
     await this.#looks.settled();
     if (this.#state !== 'running') return;
@@ -141,6 +154,8 @@ export class ChannelController {
     this.#release({ drain: true });
     this.#timers.stop();
     this.#log.log('info', 'channel over', { reason, ...this.#ledger() });
+    this.#reporter.gone(reason);
+    this.output.close();
     this.#options.onEnded(this.#retired ?? this.#session.close({ lingerMs: LINGER_MS }));
   }
 
@@ -172,37 +187,36 @@ export class ChannelController {
   }
 
   status(): ChannelStatus {
-    const { events, idleEvents, identifyAnswers, guestOpen, ...figures } = this.#session.figures();
-    const { domid, deviceId, backendDomid, uuid, name, connection, path } = this.config;
-    return {
-      domid,
-      deviceId,
-      backendDomid,
-      uuid: uuid ?? null,
-      name,
-      connection,
-      path,
+    return describeChannel({
+      config: this.config,
+      session: this.#session.figures(),
+      chardev: this.#options.chardev.figures(),
       phase: this.#phase,
       frontendState: this.#frontend,
       backendState: this.#backendState ?? null,
       detaching: this.#detaching,
       hostOpen: this.#options.chardev.connected,
-      guestOpen: guestOpen ?? null,
-      ...figures,
       gap: this.#gap ?? null,
-      events,
-      idleEvents,
       malformed: this.#problems.malformed,
       connects: this.#ring.connects,
-      identifyAnswers,
       problems: this.#problems.current(),
-      chardev: this.#options.chardev.figures(),
-    };
+      replaced: this.#replaced,
+    });
   }
 
   /** Lets the host speak before the guest has (design D15). */
   allowSpeakingFirst(): void {
     this.#session.allowSpeakingFirst();
+  }
+
+  /** Sends the writing client away in favour of `by`. False: there is none, or it is no client that can be sent away. */
+  releaseWriter(by: string): boolean {
+    const { chardev, clock } = this.#options;
+    if (this.#state !== 'running' || !chardev.connected || chardev.releaseWriter === undefined) return false;
+    this.#log.log('info', 'the writing client is sent away', { by });
+    this.#replaced = { at: new Date(clock.now()).toISOString(), by };
+    this.#reporter.replaced(by);
+    return chardev.releaseWriter();
   }
 
   // --- looking and deciding ------------------------------------------------------------------------------------------
@@ -217,6 +231,7 @@ export class ChannelController {
     await this.#take(this.#detaching ? onDetach(frontend, this.#phase) : ON_FRONTEND[frontend][this.#phase]);
     if (this.#state !== 'running') return;
     this.#session.setGuestOpen(sight.guestOpen === '1' ? true : sight.guestOpen === '0' ? false : undefined);
+    this.#reporter.look();
     if (sight.asksIdentity && this.#ring.mapped) await this.#identify();
     if (this.#detaching && this.#phase === 'closed') await this.#retire();
     await this.#tellState(sight);
@@ -253,6 +268,7 @@ export class ChannelController {
     if (phase === this.#phase) return;
     this.#log.log('info', `channel ${phase}`, { from: this.#phase, frontend: this.#frontend });
     this.#phase = phase;
+    this.#reporter.look();
     // What was decided for this phase may not be all: a frontend that closed may have begun anew already.
     this.touch();
     if (phase === 'closing') this.#drainTimer ??= this.#timers.after(DRAIN_TIMEOUT_MS, () => this.#drainedLongEnough());
@@ -290,6 +306,7 @@ export class ChannelController {
     if (gap === undefined || this.#gap !== undefined) return;
     this.#gap = { at: new Date(this.#options.clock.now()).toISOString(), ...gap };
     this.#log.log('warn', 'bytes may be missing or repeated', { ...gap, why });
+    this.#reporter.look();
   }
 
   // --- what is told --------------------------------------------------------------------------------------------------
@@ -297,6 +314,7 @@ export class ChannelController {
   #clientChanged(connected: boolean): void {
     if (this.#state !== 'running') return;
     this.#log.log('info', connected ? 'client connected' : 'client gone');
+    this.#reporter.look();
     this.touch();
   }
 

@@ -15,6 +15,7 @@ import { ControlServer } from './control.js';
 import { ChannelController } from './controller.js';
 import { DirtySet } from './dirty-set.js';
 import { type Finding, inspectBackend, isDomainAlive, isSameChannel, readDomainUuid } from './discovery.js';
+import { DAEMON, EventLog } from './events.js';
 import { HandoverFiles } from './handover.js';
 import { type ChardevMaker, defaultChardev } from './make-chardev.js';
 import type { DaemonStatus } from './status.js';
@@ -50,6 +51,7 @@ export class BackendDaemon {
   readonly #piece = Buffer.alloc(OUT_BYTES);
   readonly #handovers: HandoverFiles;
   readonly #control: ControlServer;
+  readonly #events: EventLog;
   readonly #startedAt: string;
   readonly #channels = new Map<string, Served>();
   readonly #refused = new Map<string, Refusal>();
@@ -81,7 +83,13 @@ export class BackendDaemon {
     this.#timers = new Timers(clock);
     this.#handovers = new HandoverFiles(runDirectory);
     this.#startedAt = new Date(clock.now()).toISOString();
-    this.#control = new ControlServer({ path: `${runDirectory}/control.sock`, status: () => this.status() });
+    this.#events = new EventLog(clock);
+    this.#control = new ControlServer({
+      path: `${runDirectory}/control.sock`,
+      events: this.#events,
+      status: () => this.status(),
+      channel: (domid, deviceId) => this.#channels.get(`${domid}/${deviceId}`)?.controller,
+    });
     this.#dirty = new DirtySet({
       parallel: PARALLEL_INSPECTIONS,
       handle: (key) => this.#inspect(key),
@@ -114,6 +122,7 @@ export class BackendDaemon {
   async stop(): Promise<void> {
     if (this.#state !== 'running') return;
     this.#state = 'stopping';
+    this.#events.publish('stopping', DAEMON);
     this.#dirty.stop();
     this.#timers.stop();
     await Promise.all(this.#watches.map((watch) => watch.stop().catch(() => {})));
@@ -153,6 +162,7 @@ export class BackendDaemon {
     const stale = this.#handovers.discardExcept((domid, deviceId) => this.#channels.has(`${domid}/${deviceId}`));
     if (stale.length > 0) this.#log.log('warn', 'handovers of channels that are gone were removed', { stale });
     this.#log.log('info', 'daemon started', { channels: this.#channels.size, refused: this.#refused.size });
+    this.#events.publish('started', DAEMON, { channels: this.#channels.size });
   }
 
   async #watch(path: string, listener: (path: string) => void): Promise<void> {
@@ -225,7 +235,10 @@ export class BackendDaemon {
       return;
     }
     const { code, message } = finding.error;
-    if (this.#refused.get(key)?.message !== message) this.#log.log('warn', message, { code, domid, deviceId });
+    if (this.#refused.get(key)?.message !== message) {
+      this.#log.log('warn', message, { code, domid, deviceId });
+      this.#events.publish('problem', { ...DAEMON, domid, deviceId }, { code, message });
+    }
     this.#refused.set(key, { domid, deviceId, code, message });
   }
 
@@ -250,6 +263,7 @@ export class BackendDaemon {
       piece: this.#piece,
       chardev,
       handover: this.#handovers.take(config),
+      events: this.#events,
       onEnded: (lingering) => this.#ended(key, controller, chardev, lingering),
     });
     const served: Served = { controller, watch: undefined };

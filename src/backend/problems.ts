@@ -18,12 +18,15 @@ const MAX_MESSAGE_CHARACTERS = 300;
 
 export class Problems {
   readonly #log: Logger;
+  readonly #onChange: () => void;
   readonly #current = new Map<ProblemArea, Problem>();
   readonly #guestTold = new Map<string, string | undefined>();
   #malformed = 0;
 
-  constructor(log: Logger) {
+  /** `onChange`: there is another problem, or one less. */
+  constructor(log: Logger, onChange: () => void = () => {}) {
     this.#log = log;
+    this.#onChange = onChange;
   }
 
   /** How often the guest wrote what no correct guest writes. */
@@ -41,6 +44,7 @@ export class Problems {
     this.#current.set(area, problem);
     if (before?.code === problem.code && before.message === problem.message) return;
     this.#log.log('warn', problem.message, { code: problem.code });
+    this.#onChange();
   }
 
   solved(area: ProblemArea): void {
@@ -48,6 +52,7 @@ export class Problems {
     if (before === undefined) return;
     this.#current.delete(area);
     this.#log.log('info', 'problem solved', { code: before.code });
+    this.#onChange();
   }
 
   /**

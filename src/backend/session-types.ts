@@ -25,6 +25,10 @@ export interface SessionHooks {
   /** The guest published an index that no correct guest can publish; told once for each ring. */
   onIllegalIndex(): void;
   onChardevFailure(error: Error): void;
+  /** Fresh bytes of the guest, for those beside the host end; valid only during the call. */
+  onOutput?(bytes: Uint8Array): void;
+  /** The spool had no room for all bytes. Called for each piece of them. */
+  onDropped?(): void;
   /** Runs `turn` when others had their turn. */
   defer(turn: () => void): void;
   /** Runs `resume` after a pause, because the guest rings without need. */

@@ -198,6 +198,7 @@ export class ChannelSession implements ChardevEvents {
       spoolLimitBytes: this.#spool.limitBytes,
       droppedBytes: this.#spool.dropped,
       inputBytes: this.#input.size,
+      inRingBytes: this.#ring?.inPending() ?? 0,
       illegalIndices: this.#illegalIndices + (this.#ring?.illegalIndices ?? 0),
       guestOpen: this.#guestOpen,
       silent: this.silent,
@@ -233,9 +234,10 @@ export class ChannelSession implements ChardevEvents {
     this.#figures.fromGuestBytes += bytes.length;
     this.#spoken = true;
     if (this.#chardev.viewed) this.#chardev.show(bytes);
+    this.#hooks.onOutput?.(bytes);
     const taken = this.#spool.size === 0 && this.#chardev.connected ? this.#chardev.write(bytes) : 0;
     this.#figures.deliveredBytes += taken;
-    if (taken < bytes.length) this.#spool.append(bytes.subarray(taken));
+    if (taken < bytes.length && this.#spool.append(bytes.subarray(taken)) > 0) this.#hooks.onDropped?.();
   }
 
   #fill(ring: BackendRing): number {

@@ -1,9 +1,11 @@
 /**
- * What the daemon says of itself and of each channel: the shape of GET /v1/status. Types only. Everything the guest can
- * influence is a number, a boolean or a checked word.
+ * What the daemon says of itself and of each channel: the shape of GET /v1/status. Everything the guest can influence
+ * is a number, a boolean or a checked word.
  */
 import type { XenbusState } from '../console/xenbus-state.js';
+import type { ChannelConfig } from './discovery.js';
 import type { FrontendSight, Phase } from './handshake.js';
+import type { ChannelSession } from './session.js';
 
 /** Bytes that may be missing or repeated, because the daemon before this one did not stop in order. */
 export interface Gap {
@@ -39,6 +41,10 @@ export interface ChannelStatus {
   readonly droppedBytes: number;
   /** Client bytes read and not yet in the ring. */
   readonly inputBytes: number;
+  /** Bytes in the ring that the guest has not taken. */
+  readonly inRingBytes: number;
+  /** All that the daemon has for the guest and the guest has not taken: 0 means that everything arrived. */
+  readonly unconsumedBytes: number;
   readonly gap: Gap | null;
   readonly events: number;
   readonly idleEvents: number;
@@ -49,6 +55,8 @@ export interface ChannelStatus {
   readonly identifyAnswers: number;
   /** Why nobody can connect, or the ring cannot be served. */
   readonly problems: readonly { readonly code: string; readonly message: string }[];
+  /** The last time that a writing client was sent away because another asked for its place. */
+  readonly replaced: { readonly at: string; readonly by: string } | null;
   readonly chardev: Readonly<Record<string, number | string | boolean>>;
 }
 
@@ -65,4 +73,38 @@ export interface DaemonStatus {
     readonly code: string;
     readonly message: string;
   }[];
+}
+
+/** What a controller knows of its channel; the rest follows from it. */
+export type ChannelParts = Pick<
+  ChannelStatus,
+  | 'phase'
+  | 'frontendState'
+  | 'backendState'
+  | 'detaching'
+  | 'hostOpen'
+  | 'gap'
+  | 'malformed'
+  | 'connects'
+  | 'problems'
+  | 'replaced'
+  | 'chardev'
+> & { readonly config: ChannelConfig; readonly session: ReturnType<ChannelSession['figures']> };
+
+export function describeChannel({ config, session, ...parts }: ChannelParts): ChannelStatus {
+  const { domid, deviceId, backendDomid, uuid, name, connection, path } = config;
+  const backlogBytes = parts.chardev['inputBacklogBytes'];
+  return {
+    domid,
+    deviceId,
+    backendDomid,
+    uuid: uuid ?? null,
+    name,
+    connection,
+    path,
+    ...session,
+    ...parts,
+    guestOpen: session.guestOpen ?? null,
+    unconsumedBytes: session.inputBytes + session.inRingBytes + (typeof backlogBytes === 'number' ? backlogBytes : 0),
+  };
 }

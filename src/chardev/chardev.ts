@@ -57,6 +57,11 @@ export interface Chardev {
    * `write` or given as `tail` that the client did not get, in order.
    */
   close(options?: CloseOptions): Promise<Uint8Array>;
+  /**
+   * Sends the writing client away; what it has sent by then still counts. False: there is none. Absent where clients
+   * cannot be told apart.
+   */
+  releaseWriter?(): boolean;
   /** What a crash does: descriptors are closed, nothing is flushed, nothing is removed. For the simulation of crashes. */
   abandon(): void;
   /** Live figures for status: clients connected, bytes in and out, refused clients, ... */

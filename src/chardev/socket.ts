@@ -40,7 +40,14 @@ export class SocketChardev implements Chardev {
   #probeTimer: Timer | undefined;
   /** Called when the writer takes bytes again or has gone: what an orderly close waits for. */
   #onProgress: (() => void) | undefined;
-  #figures = { bytesToClient: 0, bytesFromClient: 0, clients: 0, refusedClients: 0, inputDroppedBytes: 0 };
+  #figures = {
+    bytesToClient: 0,
+    bytesFromClient: 0,
+    bytesFromWriter: 0,
+    clients: 0,
+    refusedClients: 0,
+    inputDroppedBytes: 0,
+  };
 
   constructor(options: SocketChardevOptions) {
     this.#options = options;
@@ -108,6 +115,12 @@ export class SocketChardev implements Chardev {
     return Buffer.concat([this.#unwritten, rest]);
   }
 
+  releaseWriter(): boolean {
+    const writer = this.#writer;
+    writer?.close({ drain: true });
+    return writer !== undefined;
+  }
+
   abandon(): void {
     this.#state = 'abandoned';
     this.#server.close();
@@ -149,6 +162,7 @@ export class SocketChardev implements Chardev {
 
   #admitWriter(socket: Socket): void {
     this.#figures.clients++;
+    this.#figures.bytesFromWriter = 0;
     const client = new Client(socket, {
       onInput: (bytes) => this.#input(bytes),
       onEnd: () => this.#armProbe(),
@@ -179,6 +193,7 @@ export class SocketChardev implements Chardev {
   /** In order, and no faster than the session wants it. */
   #input(bytes: Uint8Array): void {
     this.#figures.bytesFromClient += bytes.length;
+    this.#figures.bytesFromWriter += bytes.length;
     if (!this.#paused && this.#backlog.length === 0) {
       this.#events?.onInput(bytes);
       return;

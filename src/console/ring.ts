@@ -80,6 +80,11 @@ export class BackendRing {
     return Atomics.load(this.#words, WORD.inCons) >>> 0 === this.#inProd;
   }
 
+  /** Bytes for the guest that it has not taken; all that fit while its index is illegal. */
+  inPending(): number {
+    return Math.min(indexDistance(this.#inProd, Atomics.load(this.#words, WORD.inCons) >>> 0), IN_BYTES);
+  }
+
   /** Tells a guest that knows the connection byte that somebody serves the ring; a fresh page says so by itself. */
   announce(): void {
     if (this.#bytes[OFFSET.connection] !== CONNECTION.connected) this.#bytes[OFFSET.connection] = CONNECTION.connected;
