@@ -41,11 +41,12 @@ fetch_pyxs() {
   touch "$peers_cache/pyxs/.complete"
 }
 
-# compile SOURCE PRODUCT OPTION...: unless the product is newer than its source.
+# compile SOURCE PRODUCT OPTION...: unless the product is newer than every source in that folder.
 compile() {
   local source=$1 product=$2
   shift 2
-  [ "$product" -nt "$source" ] || gcc -O2 -Wall "$@" -o "$product" "$source"
+  [ -e "$product" ] && [ -z "$(find "$(dirname "$source")" -name '*.[ch]' -newer "$product" -print -quit)" ] ||
+    gcc -O2 -Wall "$@" -o "$product" "$source"
 }
 
 # build_peers: the hypervisor made of files and the guest's end of the ring.
