@@ -332,7 +332,9 @@ describe('an agent that follows a killed one', () => {
     const guest = new FakeGuest();
     guest.plug(1, { name: 'a' });
     guest.plug(2, { name: 'b' });
-    await guest.startAgent();
+    const killed = await guest.startAgent();
+    await guest.settle(killed); // the last of what it has seen of its own writes
+    guest.store.dropWatches('device/console');
     for (const console of guest.slots) if (console !== undefined) console.opens = 0;
     for (const index of [1, 2]) {
       const console = guest.slots[index];

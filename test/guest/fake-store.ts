@@ -30,6 +30,11 @@ export class FakeStore implements Store {
     return this.nodes.get(path)?.toString('latin1');
   }
 
+  /** The connection of a killed process goes, and its watches with it. */
+  dropWatches(path: string): void {
+    for (const watch of [...this.#watches]) if (watch.path === path) this.#watches.delete(watch);
+  }
+
   #fire(changed: string): void {
     this.changes.push(changed);
     for (const { path, listener } of [...this.#watches]) {
