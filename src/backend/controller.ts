@@ -8,6 +8,7 @@ import type { Chardev } from '../chardev/chardev.js';
 import { Spool } from '../chardev/spool.js';
 import type { XenbusState } from '../console/xenbus-state.js';
 import type { Hypervisor } from '../hypervisor/ports.js';
+import type { BatchBuffers } from './batch.js';
 import type { ChannelNodes, Sight } from './channel-nodes.js';
 import type { ChannelConfig } from './discovery.js';
 import type { EventLog } from './events.js';
@@ -47,7 +48,7 @@ export interface ControllerOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly turns: TurnQueue;
-  readonly piece: Uint8Array;
+  readonly batches: BatchBuffers;
   readonly chardev: Chardev;
   readonly handover: Taken;
   readonly events: EventLog;
@@ -84,7 +85,7 @@ export class ChannelController {
   #state: 'running' | 'stopping' | 'over' = 'running';
 
   constructor(options: ControllerOptions) {
-    const { config, clock, log, turns, piece, chardev } = options;
+    const { config, clock, log, turns, batches, chardev } = options;
     this.config = config;
     this.#options = options;
     this.#log = log;
@@ -104,7 +105,8 @@ export class ChannelController {
     this.#session = new ChannelSession({
       chardev,
       spool: new Spool({ limitBytes: config.limitBytes, policy: config.overflow }),
-      piece,
+      batches,
+      clock: this.#timers,
       speakFirst: config.speakFirst,
       hooks: {
         onClient: (connected) => this.#clientChanged(connected),

@@ -8,8 +8,8 @@ import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/log.js';
 import type { Chardev } from '../chardev/chardev.js';
 import { backendsPath, type ChannelAddress, frontendPath } from '../console/layout.js';
-import { OUT_BYTES } from '../console/ring.js';
 import type { Hypervisor } from '../hypervisor/ports.js';
+import { BatchBuffers } from './batch.js';
 import { ChannelNodes } from './channel-nodes.js';
 import { ControlServer } from './control.js';
 import { ChannelController } from './controller.js';
@@ -48,7 +48,7 @@ export class BackendDaemon {
   readonly #backendDomid: number;
   readonly #turns = new TurnQueue();
   readonly #timers: Timers;
-  readonly #piece = Buffer.alloc(OUT_BYTES);
+  readonly #batches = new BatchBuffers();
   readonly #handovers: HandoverFiles;
   readonly #control: ControlServer;
   readonly #events: EventLog;
@@ -260,7 +260,7 @@ export class BackendDaemon {
       clock,
       log,
       turns: this.#turns,
-      piece: this.#piece,
+      batches: this.#batches,
       chardev,
       handover: this.#handovers.take(config),
       events: this.#events,

@@ -13,10 +13,20 @@ export class InputQueue {
     return this.#size;
   }
 
+  /** `bytes` may be somebody else's until `own` is called. */
   push(bytes: Uint8Array): void {
     if (bytes.length === 0) return;
     this.#pieces.push(bytes);
     this.#size += bytes.length;
+  }
+
+  /** Copies what is left of the bytes that were pushed last: their owner wants its buffer back. */
+  own(): void {
+    const last = this.#pieces.pop();
+    if (last === undefined) return;
+    const from = this.#pieces.length === 0 ? this.#from : 0;
+    if (from > 0) this.#from = 0;
+    this.#pieces.push(Buffer.from(last.subarray(from)));
   }
 
   /** Offers bytes to `take` until it takes less than all; returns how many it took. */

@@ -61,6 +61,8 @@ const FAMILIES: readonly Family[] = [
   // A client that leaves gives back what it did not read, so this is no counter.
   gauge('delivered_bytes', 'Bytes of the guest handed to clients.', ({ deliveredBytes }) => deliveredBytes),
   counter('dropped_bytes', 'Bytes of the guest thrown away.', ({ droppedBytes }) => droppedBytes),
+  counter('stalls', 'How often the guest was held up for a client with a full spool.', ({ stalls }) => stalls),
+  counter('stalled_ms', 'How long it was held up, in milliseconds.', ({ stalledMs }) => stalledMs),
   gauge('spool_bytes', 'Bytes of the guest waiting for a client.', ({ spoolBytes }) => spoolBytes),
   gauge('spool_limit_bytes', 'What the spool can hold.', ({ spoolLimitBytes }) => spoolLimitBytes),
   gauge('unconsumed_bytes', 'Bytes for the guest that it has not taken.', ({ unconsumedBytes }) => unconsumedBytes),

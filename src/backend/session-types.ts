@@ -1,14 +1,17 @@
 /**
  * What goes into a channel's session and what comes out of it. Types and promises only.
  */
+import type { Clock } from '../base/clock.js';
 import type { Chardev } from '../chardev/chardev.js';
 import type { Spool } from '../chardev/spool.js';
 import { OUT_BYTES } from '../console/ring.js';
+import type { BatchBuffers } from './batch.js';
 
 /**
  * What a daemon that dies without a word (SIGKILL, power) can cost one channel. The order at the ring is: first to the
  * kernel's socket buffer or into the spool, then `out_cons`. So what is lost is what only this process had: the spool,
- * the piece a slow client's socket had no room for, and client bytes not yet in the ring. What is repeated is the one
+ * the piece a slow client's socket had no room for, and client bytes not yet in the ring. What a guest in full flow has
+ * written is collected within one call while the spool is empty, and never more than the spool may hold: it counts as such. What is repeated is the one
  * piece that was handed on and not yet published. An orderly stop loses and repeats nothing (handover.ts).
  */
 export const CRASH_BOUND = {
@@ -38,8 +41,9 @@ export interface SessionHooks {
 export interface SessionOptions {
   readonly chardev: Chardev;
   readonly spool: Spool;
-  /** Room for one full `out` ring; shared by all sessions, because none keeps it over a call. */
-  readonly piece: Uint8Array;
+  /** Shared by all sessions. */
+  readonly batches: BatchBuffers;
+  readonly clock: Clock;
   readonly hooks: SessionHooks;
   /** True: the host may speak before the guest has (design D15 switched off). */
   readonly speakFirst: boolean;

@@ -1,21 +1,21 @@
 /**
- * One served channel: moves bytes between the ring and the host end, always draining the guest, never trusting it. Does
- * no I/O of its own and knows neither xenstore nor time: its owner hands it a mapped ring and is called back.
+ * One served channel: moves bytes between the ring and the host end, draining the guest, never trusting it. Does
+ * no I/O of its own and knows no xenstore: its owner hands it a mapped ring and is called back.
  */
 import type { Chardev, ChardevEvents, CloseOptions } from '../chardev/chardev.js';
-import type { Spool } from '../chardev/spool.js';
 import { IDENTIFY_ANSWER_PREFIX } from '../console/layout.js';
 import { type BackendRing, OUT_BYTES } from '../console/ring.js';
 import { type Doorbell, PacedDoorbell } from './doorbell.js';
 import { InputQueue } from './input-queue.js';
+import { Outlet } from './outlet.js';
 import type { SessionHooks, SessionOptions, SessionState } from './session-types.js';
 
 /** Ring turns in one go: 128 KiB from the guest, then others get theirs. */
 const MAX_TURNS = 64;
+
 export class ChannelSession implements ChardevEvents {
   readonly #chardev: Chardev;
-  readonly #spool: Spool;
-  readonly #piece: Uint8Array;
+  readonly #outlet: Outlet;
   readonly #hooks: SessionHooks;
   readonly #input = new InputQueue();
   #speakFirst: boolean;
@@ -31,13 +31,13 @@ export class ChannelSession implements ChardevEvents {
   /** An answer stands in the ring: client bytes must not follow before it is read. */
   #answering = false;
   #closed = false;
-  #figures = { fromGuestBytes: 0, toGuestBytes: 0, deliveredBytes: 0, events: 0, idleEvents: 0, identifyAnswers: 0 };
+  #figures = { toGuestBytes: 0, events: 0, idleEvents: 0, identifyAnswers: 0 };
   #illegalIndices = 0;
 
-  constructor({ chardev, spool, piece, hooks, speakFirst }: SessionOptions) {
+  constructor({ chardev, spool, batches, clock, hooks, speakFirst }: SessionOptions) {
     this.#chardev = chardev;
-    this.#spool = spool;
-    this.#piece = piece;
+    const patience = { clock, defer: hooks.defer, onSpent: () => this.pump() };
+    this.#outlet = new Outlet({ chardev, spool, batches, patience, hooks });
     this.#hooks = hooks;
     this.#speakFirst = speakFirst;
   }
@@ -61,6 +61,7 @@ export class ChannelSession implements ChardevEvents {
 
   /** Lets go of the ring; afterwards the page may be unmapped. `drain`: takes the guest's last words first. */
   detachRing({ drain }: { readonly drain: boolean }): void {
+    this.#outlet.endWaiting();
     if (drain && this.#ring !== undefined) this.#drainFully(this.#ring);
     this.#illegalIndices += this.#ring?.illegalIndices ?? 0;
     this.#ring = undefined;
@@ -92,9 +93,11 @@ export class ChannelSession implements ChardevEvents {
       } while (this.#again && turns < MAX_TURNS);
     } finally {
       this.#pumping = false;
+      this.#outlet.settle();
     }
     if (turns === MAX_TURNS) this.#defer();
-    else this.#rest(turns > 0);
+    // While the guest is held up its port stays masked: it would ring for space that there is not.
+    else if (!this.#outlet.stalled) this.#rest(turns > 0);
   }
 
   // --- what the guest says beside the ring ---------------------------------------------------------------------------
@@ -122,24 +125,27 @@ export class ChannelSession implements ChardevEvents {
   // --- the chardev ---------------------------------------------------------------------------------------------------
 
   onClient(connected: boolean): void {
-    if (connected) this.#flush();
+    if (connected) this.#outlet.flush();
+    else this.#outlet.endWaiting();
+    this.pump();
     this.#hooks.onClient(connected);
   }
 
   onInput(bytes: Uint8Array): void {
     this.#input.push(bytes);
     this.pump();
-    if (this.#input.size > 0) this.#chardev.pauseInput();
+    if (this.#input.size === 0) return;
+    this.#input.own();
+    this.#chardev.pauseInput();
   }
 
   onWritable(): void {
-    this.#flush();
+    this.#outlet.flush();
     this.pump();
   }
 
   onReturned(bytes: Uint8Array): void {
-    this.#figures.deliveredBytes -= bytes.length;
-    this.#spool.prepend(bytes);
+    this.#outlet.takeBack(bytes);
   }
 
   onFailure(error: Error): void {
@@ -150,11 +156,8 @@ export class ChannelSession implements ChardevEvents {
 
   /** Before anything else happens: what the process before this one handed over. */
   restore(state: SessionState): void {
-    this.#figures.fromGuestBytes = state.fromGuestBytes;
     this.#figures.toGuestBytes = state.toGuestBytes;
-    this.#figures.deliveredBytes = state.deliveredBytes;
-    this.#spool.addDropped(state.droppedBytes);
-    this.#spool.prepend(state.output);
+    this.#outlet.restore(state);
     this.#input.push(state.input);
     this.#spoken = this.#spoken || state.spoken;
     this.#answering = state.answering;
@@ -164,23 +167,20 @@ export class ChannelSession implements ChardevEvents {
   /** Ends the host side: gives the client the rest within `lingerMs`. Nothing is pumped any more. */
   async close(options: Pick<CloseOptions, 'lingerMs'> = {}): Promise<void> {
     this.#closed = true;
-    const tail = this.#spool.takeAll();
-    const unwritten = await this.#chardev.close({ ...options, tail });
-    this.#figures.deliveredBytes += tail.length - unwritten.length;
-    this.#spool.prepend(unwritten);
+    await this.#outlet.close(options);
   }
 
   /** After `close`: everything that only this process knows. */
   state(): SessionState {
-    const { fromGuestBytes, toGuestBytes, deliveredBytes } = this.#figures;
+    const { fromGuestBytes, deliveredBytes, droppedBytes } = this.#outlet.figures();
     return {
       fromGuestBytes,
-      toGuestBytes,
+      toGuestBytes: this.#figures.toGuestBytes,
       deliveredBytes,
-      droppedBytes: this.#spool.dropped,
+      droppedBytes,
       spoken: this.#spoken,
       answering: this.#answering,
-      output: this.#spool.takeAll(),
+      output: this.#outlet.takeAll(),
       input: this.#input.takeAll(),
       ...(this.#nonce === undefined ? {} : { nonce: this.#nonce }),
     };
@@ -194,9 +194,7 @@ export class ChannelSession implements ChardevEvents {
   figures() {
     return {
       ...this.#figures,
-      spoolBytes: this.#spool.size,
-      spoolLimitBytes: this.#spool.limitBytes,
-      droppedBytes: this.#spool.dropped,
+      ...this.#outlet.figures(),
       inputBytes: this.#input.size,
       inRingBytes: this.#ring?.inPending() ?? 0,
       illegalIndices: this.#illegalIndices + (this.#ring?.illegalIndices ?? 0),
@@ -221,30 +219,17 @@ export class ChannelSession implements ChardevEvents {
     return true;
   }
 
-  #drain(ring: BackendRing): number {
-    const count = ring.peekOut(this.#piece, 0);
-    if (count === 0) return 0;
-    this.#handOn(count === this.#piece.length ? this.#piece : this.#piece.subarray(0, count));
-    ring.publishConsumed(count);
+  #drain(ring: BackendRing, { patient } = { patient: true }): number {
+    const count = this.#outlet.take(ring, { patient });
+    if (count > 0) this.#spoken = true;
     return count;
-  }
-
-  /** To the client, or into the spool: in either case it is ours no more when this returns. */
-  #handOn(bytes: Uint8Array): void {
-    this.#figures.fromGuestBytes += bytes.length;
-    this.#spoken = true;
-    if (this.#chardev.viewed) this.#chardev.show(bytes);
-    this.#hooks.onOutput?.(bytes);
-    const taken = this.#spool.size === 0 && this.#chardev.connected ? this.#chardev.write(bytes) : 0;
-    this.#figures.deliveredBytes += taken;
-    if (taken < bytes.length && this.#spool.append(bytes.subarray(taken)) > 0) this.#hooks.onDropped?.();
   }
 
   #fill(ring: BackendRing): number {
     if (this.#answering && !ring.inConsumed()) return 0;
     this.#answering = false;
     if (this.#nonce !== undefined) return this.#answer(ring, this.#nonce);
-    if (!this.#mayWrite) return 0;
+    if (this.#input.size === 0 || !this.#mayWrite) return 0;
     const count = this.#input.drainTo((bytes, from) => ring.writeIn(bytes, from));
     this.#figures.toGuestBytes += count;
     if (count > 0 && this.#input.size === 0) this.#chardev.resumeInput();
@@ -260,23 +245,11 @@ export class ChannelSession implements ChardevEvents {
     return ring.writeIn(Buffer.from(`${IDENTIFY_ANSWER_PREFIX}${nonce}\n`, 'latin1'));
   }
 
-  #flush(): void {
-    while (this.#spool.size > 0) {
-      const bytes = this.#spool.peek();
-      const taken = this.#chardev.write(bytes);
-      this.#figures.deliveredBytes += taken;
-      this.#spool.consume(taken);
-      if (taken < bytes.length) return;
-    }
-  }
-
   /** The last words of a guest that may write at full speed meanwhile: one ring is all it can have written before. */
   #drainFully(ring: BackendRing): void {
-    for (let taken = 0; taken < OUT_BYTES; ) {
-      const count = this.#drain(ring);
-      if (count === 0) return;
-      taken += count;
-    }
+    let count = 1;
+    for (let taken = 0; taken < OUT_BYTES && count > 0; taken += count) count = this.#drain(ring, { patient: false });
+    this.#outlet.settle();
   }
 
   #defer(): void {

@@ -39,6 +39,9 @@ export interface ChannelStatus {
   readonly spoolBytes: number;
   readonly spoolLimitBytes: number;
   readonly droppedBytes: number;
+  /** How often and how long the guest was held up for a client with a full spool. */
+  readonly stalls: number;
+  readonly stalledMs: number;
   /** Client bytes read and not yet in the ring. */
   readonly inputBytes: number;
   /** Bytes in the ring that the guest has not taken. */

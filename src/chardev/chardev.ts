@@ -8,8 +8,8 @@ export interface ChardevEvents {
   /** The writing client came (true) or went (false). Viewers do not count. */
   onClient(connected: boolean): void;
   /**
-   * Bytes of the writing client; the session takes all of them and answers with pauseInput when it has enough. They
-   * belong to the session from now on: the chardev does not touch them again.
+   * Bytes of the writing client; the session takes all of them and answers with pauseInput when it has enough. Valid
+   * only during the call: who keeps them, copies them.
    */
   onInput(bytes: Uint8Array): void;
   /** After `write` said it took less than all: there is room again. */

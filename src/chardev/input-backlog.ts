@@ -42,7 +42,7 @@ export class InputBacklog {
     if (this.clear) this.#deliver(bytes);
     else if (this.#bytes + bytes.length > MAX_BACKLOG_BYTES) this.#dropped += bytes.length;
     else {
-      this.#pieces.push(bytes);
+      this.#pieces.push(Buffer.from(bytes));
       this.#bytes += bytes.length;
     }
   }

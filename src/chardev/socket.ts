@@ -202,7 +202,7 @@ export class SocketChardev implements Chardev {
       this.#figures.inputDroppedBytes += bytes.length;
       return;
     }
-    this.#backlog.push(bytes);
+    this.#backlog.push(Buffer.from(bytes));
     this.#backlogBytes += bytes.length;
   }
 

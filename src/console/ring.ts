@@ -106,6 +106,11 @@ export class BackendRing {
     return count;
   }
 
+  /** True when the guest has written nothing that is still to be taken; an illegal index offers nothing. */
+  outIsEmpty(): boolean {
+    return this.#loadDistance(WORD.outProd, this.#outCons, OUT_BYTES) === 0;
+  }
+
   /** Gives `count` bytes of space back to the guest; the caller notifies. `count` is what `peekOut` returned. */
   publishConsumed(count: number): void {
     this.#outCons = (this.#outCons + count) >>> 0;

@@ -42,17 +42,20 @@ export class GuestRing {
     return count;
   }
 
-  /** Copies what the backend has written into `target` and returns the count; the room is given back by `consumeIn`. */
-  peekIn(target: Uint8Array): number | typeof ILLEGAL {
+  /**
+   * Copies what the backend has written into `target` at `at`, as much as fits, and returns the count; the room is given
+   * back by `consumeIn`.
+   */
+  peekIn(target: Uint8Array, at = 0): number | typeof ILLEGAL {
     const { bytes, words } = this.#page;
     const consumer = Atomics.load(words, WORD.inCons) >>> 0;
     const used = indexDistance(Atomics.load(words, WORD.inProd) >>> 0, consumer);
     if (used > IN_BYTES) return this.#screwed();
-    const count = Math.min(used, target.length);
+    const count = Math.min(used, target.length - at);
     const start = consumer & (IN_BYTES - 1);
     const first = Math.min(count, IN_BYTES - start);
-    target.set(bytes.subarray(OFFSET.in + start, OFFSET.in + start + first));
-    if (first < count) target.set(bytes.subarray(OFFSET.in, OFFSET.in + count - first), first);
+    target.set(bytes.subarray(OFFSET.in + start, OFFSET.in + start + first), at);
+    if (first < count) target.set(bytes.subarray(OFFSET.in, OFFSET.in + count - first), at + first);
     return count;
   }
 

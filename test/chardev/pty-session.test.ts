@@ -3,10 +3,11 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
+import { BatchBuffers } from '../../src/backend/batch.js';
 import { ChannelSession } from '../../src/backend/session.js';
 import { PtyChardev } from '../../src/chardev/pty.js';
 import { Spool } from '../../src/chardev/spool.js';
-import { BackendRing, OUT_BYTES } from '../../src/console/ring.js';
+import { BackendRing } from '../../src/console/ring.js';
 import { FakeClock } from '../support/fake-clock.js';
 import { GuestRing } from '../support/guest-ring.js';
 import { temporaryDirectory } from '../support/temp-directory.js';
@@ -20,7 +21,8 @@ async function serve(path: string, guest: GuestRing) {
   const session = new ChannelSession({
     chardev,
     spool: new Spool({ limitBytes: 1024 * 1024 }),
-    piece: Buffer.alloc(OUT_BYTES),
+    batches: new BatchBuffers(),
+    clock: new FakeClock(),
     speakFirst: true,
     hooks: {
       onClient: () => {},

@@ -17,7 +17,7 @@ export class Recorder implements ChardevEvents {
     this.onClientHook(connected);
   }
   onInput(bytes: Uint8Array): void {
-    this.input.push(bytes);
+    this.input.push(Buffer.from(bytes));
     this.onInputHook();
   }
   onWritable(): void {

@@ -31,7 +31,7 @@ class Recorder implements ChardevEvents {
     this.clients.push(connected);
   }
   onInput(bytes: Uint8Array): void {
-    this.input.push(bytes);
+    this.input.push(Buffer.from(bytes));
   }
   onWritable(): void {
     this.writable++;

@@ -1,13 +1,16 @@
 /** A session between a fake client and a guest that is an ArrayBuffer: everything a session test needs. */
 
+import { BatchBuffers } from '../../src/backend/batch.js';
 import { ChannelSession } from '../../src/backend/session.js';
 import { Spool, type SpoolOptions } from '../../src/chardev/spool.js';
-import { BackendRing, OUT_BYTES } from '../../src/console/ring.js';
+import { BackendRing } from '../../src/console/ring.js';
 import { FakeChardev } from './fake-chardev.js';
+import { FakeClock } from './fake-clock.js';
 import { GuestRing } from './guest-ring.js';
 
 export class SessionBench {
   readonly chardev = new FakeChardev();
+  readonly clock = new FakeClock();
   readonly spool: Spool;
   readonly session: ChannelSession;
   guest = new GuestRing();
@@ -20,12 +23,17 @@ export class SessionBench {
   /** What the guest does when it is rung. */
   onNotify: () => void = () => {};
 
-  constructor({ spool = {}, speakFirst = true }: { spool?: Partial<SpoolOptions>; speakFirst?: boolean } = {}) {
+  constructor({
+    spool = {},
+    speakFirst = true,
+    batches = new BatchBuffers(),
+  }: { spool?: Partial<SpoolOptions>; speakFirst?: boolean; batches?: BatchBuffers } = {}) {
     this.spool = new Spool({ limitBytes: 1024 * 1024, ...spool });
     this.session = new ChannelSession({
       chardev: this.chardev,
       spool: this.spool,
-      piece: Buffer.alloc(OUT_BYTES),
+      batches,
+      clock: this.clock,
       speakFirst,
       hooks: {
         onClient: (connected) => this.clientEvents.push(connected),
@@ -59,6 +67,12 @@ export class SessionBench {
     const count = this.guest.produce(Buffer.from(bytes as string));
     this.session.onEvent();
     return count;
+  }
+
+  /** Time passes, and others had their turn. */
+  pass(ms: number): void {
+    this.clock.advance(ms);
+    for (const deferred of this.deferred.splice(0)) deferred();
   }
 
   /** The guest reads and rings. */

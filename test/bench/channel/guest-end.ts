@@ -110,7 +110,7 @@ export class GuestEnd {
     if (buffers.owner !== this) buffers.owner?.flush();
     buffers.owner = this;
     const room = buffers.batch.length - this.#batched;
-    const count = this.#ring.peekIn(this.#batched === 0 ? buffers.batch : buffers.batch.subarray(this.#batched));
+    const count = this.#ring.peekIn(buffers.batch, this.#batched);
     if (count === 0 || count === ILLEGAL) return;
     this.#ring.consumeIn(count);
     this.#batched += count;

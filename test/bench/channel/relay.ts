@@ -5,13 +5,13 @@
  */
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { BatchBuffers } from '../../../src/backend/batch.js';
 import { RingLink } from '../../../src/backend/ring-link.js';
 import { ChannelSession } from '../../../src/backend/session.js';
 import { TurnQueue } from '../../../src/backend/turns.js';
 import { systemClock } from '../../../src/base/clock.js';
 import { SocketChardev } from '../../../src/chardev/socket.js';
 import { Spool } from '../../../src/chardev/spool.js';
-import { OUT_BYTES } from '../../../src/console/ring.js';
 import { GuestPage } from '../../../src/hypervisor/guest-page.js';
 import { SimulatedHypervisor } from '../../../src/hypervisor/simulated.js';
 import { GuestBuffers, GuestEnd } from './guest-end.js';
@@ -24,7 +24,7 @@ const [folder = '.', channels = '1'] = process.argv.slice(2);
 const hypervisor = new SimulatedHypervisor();
 const backend = hypervisor.openBackend();
 const turns = new TurnQueue();
-const piece = Buffer.alloc(OUT_BYTES);
+const batches = new BatchBuffers();
 const buffers = new GuestBuffers();
 const sessions: ChannelSession[] = [];
 
@@ -34,7 +34,8 @@ async function serve(index: number): Promise<void> {
   const session = new ChannelSession({
     chardev,
     spool: new Spool({ limitBytes: SPOOL_BYTES }),
-    piece,
+    batches,
+    clock: systemClock,
     speakFirst: true,
     hooks: {
       onClient: () => {},
