@@ -6,23 +6,25 @@ import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
   chownSync,
+  closeSync,
+  constants,
   existsSync,
   linkSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readFileSync,
   renameSync,
   rmdirSync,
   unlinkSync,
 } from 'node:fs';
 import { connect, type Server } from 'node:net';
-import { basename, dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { ChannelError, type ErrorCode } from '../base/errors.js';
 
 /** sun_path has 108 bytes, one of them for the final NUL. */
 const MAX_PATH_BYTES = 107;
 const TEMPORARY_NAME_BYTES = 8;
-const TEMPORARY_NAME_TRIES = 16;
 const DEFAULT_BACKLOG = 64;
 export const DEFAULT_SOCKET_MODE = 0o660;
 /** Enough to pass through, not to see which domains have which channels. */
@@ -121,24 +123,23 @@ function connectProbe(path: string): Promise<string | undefined> {
   });
 }
 
-/** Binds to an unused short name in the same directory; returns it. Nobody can have connected before it is renamed. */
+/**
+ * Binds to an unused name in the same directory; returns it. Nobody can have connected before it is renamed. The name
+ * begins with a dot, as no channel's does, and is never used again: libuv removes what it once bound when the server
+ * closes. Bound through the directory's descriptor, because the longer name need not fit into sun_path.
+ */
 async function listenAside(server: Server, { path, backlog = DEFAULT_BACKLOG }: BindOptions): Promise<string> {
-  const directory = dirname(path);
-  const nameBytes = Math.min(TEMPORARY_NAME_BYTES, Math.max(Buffer.byteLength(basename(path)), 1));
-  let last: unknown;
-  for (let attempt = 0; attempt < TEMPORARY_NAME_TRIES; attempt++) {
-    const name = randomBytes(TEMPORARY_NAME_BYTES).toString('hex').slice(0, nameBytes);
-    const temporary = directory === '/' ? `/${name}` : `${directory}/${name}`;
-    if (temporary === path) continue;
-    try {
-      await listen(server, temporary, backlog);
-      return temporary;
-    } catch (cause) {
-      last = cause;
-      if (errnoOf(cause) !== 'EADDRINUSE') break;
-    }
+  const name = `.${randomBytes(TEMPORARY_NAME_BYTES).toString('hex')}`;
+  let directory: number | undefined;
+  try {
+    directory = openSync(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
+    await listen(server, `/proc/self/fd/${directory}/${name}`, backlog);
+  } catch (cause) {
+    throw refusal(cause, path);
+  } finally {
+    if (directory !== undefined) closeSync(directory);
   }
-  throw refusal(last, path);
+  return join(dirname(path), name);
 }
 
 function listen(server: Server, path: string, backlog: number): Promise<void> {

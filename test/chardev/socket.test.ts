@@ -151,6 +151,15 @@ describe('the path of a socket chardev', () => {
     await expect(serve({ path: `${path}x` })).rejects.toMatchObject({ code: 'path-too-long' });
   });
 
+  it('outlives the end of every other one in its directory, however short their names', async () => {
+    const directory = temporaryDirectory();
+    const names = [...'0123456789abcdef'];
+    const opened: SocketChardev[] = [];
+    for (const name of names) opened.push((await serve({ path: join(directory, name) })).chardev);
+    for (const chardev of opened.slice(0, 8)) await chardev.close();
+    expect(readdirSync(directory)).toEqual(names.slice(8));
+  });
+
   it('works with a name of one byte at the end of the longest path', async () => {
     const top = temporaryDirectory();
     const directory = join(top, 'd'.repeat(105 - top.length - 1));
