@@ -3,10 +3,12 @@
 export { type ClientCounters, XenstoreClient } from './client/client.js';
 export { openDeviceTransport } from './client/device.js';
 export type { ConnectOptions, ReconnectOptions, StoreClock } from './client/options.js';
+export { type RingPort, ringOpener } from './client/ring.js';
 export { candidatePaths, type Transport, type TransportHandlers } from './client/transport.js';
 export { type NodeDump, parseTreeDump, type TreeDump } from './daemon/dump.js';
 export { type EngineConnection, type EngineOptions, XenstoreEngine } from './daemon/engine.js';
 export type { Likeness } from './daemon/likeness.js';
+export { type RingCounters, RingServer, type RingServerOptions } from './daemon/ring.js';
 export { type Listener, type ServerCounters, type ServerLog, XenstoreServer } from './daemon/server.js';
 export { type TraceRecord, type Tracer, traceJson, traceText } from './daemon/trace.js';
 export { MessageDecoder, type PayloadLimit } from './decoder.js';
@@ -21,6 +23,7 @@ export {
   parsePermission,
   permissions,
 } from './permissions.js';
+export { RING_BYTES, RING_PAGE_BYTES, RingError, RingFeature, RingPage } from './ring.js';
 export {
   decodeHeader,
   encodeMessage,

@@ -6,9 +6,10 @@
 import { XenstoreEngine } from '../../xenstore/daemon/engine.js';
 import type { Likeness } from '../../xenstore/daemon/likeness.js';
 import { XenstoreServer } from '../../xenstore/daemon/server.js';
-import { type Store, XenstoreClient } from '../../xenstore/index.js';
+import { RingServer, ringOpener, type Store, XenstoreClient } from '../../xenstore/index.js';
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/log.js';
+import { GuestPage } from '../hypervisor/guest-page.js';
 import type { SimulatedHypervisor } from '../hypervisor/simulated.js';
 
 export interface HostStoreOptions {
@@ -48,6 +49,31 @@ export class HostStore {
     return () => listener.close();
   }
 
+  /**
+   * The connection of an introduced domain's own kernel, over a page and doorbells as on a genuine host; `end` is what
+   * becomes of it with the domain.
+   */
+  async connectKernel(domid: number): Promise<{ store: Store; end: () => Promise<void> }> {
+    const page = new GuestPage().bytes;
+    const handlers = new Set<() => void>();
+    const toGuest = doorbell(() => {
+      for (const handler of handlers) handler();
+    });
+    const server = new RingServer({ engine: this.#engine, domid, page, notify: toGuest });
+    const onEvent = (handler: () => void): (() => void) => {
+      handlers.add(handler);
+      return () => handlers.delete(handler);
+    };
+    const open = ringOpener({ page, notify: doorbell(() => server.poll()), onEvent, clock: this.#clock });
+    const via = { name: `the ring of domain ${domid}`, open };
+    const store = await XenstoreClient.connect({ via, clock: this.#clock, reconnect: false });
+    const end = async (): Promise<void> => {
+      await store.close();
+      server.close();
+    };
+    return { store, end };
+  }
+
   /** The hypervisor has no such domain any more: VIRQ_DOM_EXC. */
   domainGone(domid: number): void {
     this.#engine.releaseDomain(domid);
@@ -61,4 +87,17 @@ export class HostStore {
   async stop(): Promise<void> {
     await this.#server.close();
   }
+}
+
+/** An event channel: never from inside the call, and many rings may be one. */
+function doorbell(ring: () => void): () => void {
+  let pending = false;
+  return () => {
+    if (pending) return;
+    pending = true;
+    setImmediate(() => {
+      pending = false;
+      ring();
+    });
+  };
 }

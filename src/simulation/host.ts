@@ -214,13 +214,15 @@ export class SimulatedHost {
     const storePath = join(root, 'dev/xen/xenbus');
     await mkdir(join(root, 'dev/xen'), { recursive: true });
     ends.push(await this.#xenstored.openDomain(domid, storePath));
+    const ring = await this.#xenstored.connectKernel(domid);
+    ends.push(ring.end);
+    const kernel = await this.#bootKernel(domid, root, spec, ring.store);
+    ends.push(() => kernel.powerOff());
     const connect = async (): Promise<Store> => {
       const store = await this.#xenstored.connect(storePath);
       ends.push(() => store.close());
       return store;
     };
-    const kernel = await this.#bootKernel(domid, root, spec, await connect());
-    ends.push(() => kernel.powerOff());
     const agent =
       (spec.agent ?? this.#settings.agent)
         ? await this.#startAgent(root, log.with({ domid, in: 'agent' }), await connect(), ends)

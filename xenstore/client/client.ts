@@ -13,6 +13,7 @@ import { Link } from './link.js';
 import { RequestOperations, splitStrings, strings } from './operations.js';
 import type { ConnectOptions } from './options.js';
 import { runTransaction } from './transaction.js';
+import type { Transport } from './transport.js';
 import { waitUntil } from './wait.js';
 import { type WatchCounters, type WatchEntry, WatchRegistry } from './watches.js';
 
@@ -182,7 +183,7 @@ export class XenstoreClient extends RequestOperations implements Store {
     return this.#link.kind === 'device' ? MAX_DEVICE_PAYLOAD_BYTES : MAX_PAYLOAD_BYTES;
   }
 
-  protected override get transportKind(): 'socket' | 'device' {
+  protected override get transportKind(): Transport['kind'] {
     return this.#link.kind;
   }
 

@@ -196,8 +196,12 @@ export class Link {
   async #tryAgain(): Promise<void> {
     let connection: Connection | undefined;
     try {
-      const { openDevice } = this.#options;
-      const options = { clock: this.clock, ...(openDevice === undefined ? {} : { openDevice }) };
+      const { openDevice, via } = this.#options;
+      const options = {
+        clock: this.clock,
+        ...(openDevice === undefined ? {} : { openDevice }),
+        ...(via === undefined ? {} : { via }),
+      };
       const opened = await openTransport([this.path], options);
       if (this.#ended !== undefined) {
         await opened.transport.close();

@@ -9,6 +9,7 @@ import { checkPath } from '../path.js';
 import { formatPermission, type Permissions, permissions } from '../permissions.js';
 import { Op, type OpNumber } from '../wire.js';
 import { readLongDirectory } from './directory.js';
+import type { Transport } from './transport.js';
 
 /** DOMID_ANY: stands for every domain in a permission list (Xen >= 4.22). */
 const DOMID_ANY = 0x7ff5;
@@ -18,7 +19,7 @@ export abstract class RequestOperations implements StoreOperations {
   protected abstract ask(type: OpNumber, payload: Buffer, path?: string): Promise<Buffer>;
   /** Longest payload that the transport takes. */
   protected abstract get maxPayloadBytes(): number;
-  protected abstract get transportKind(): 'socket' | 'device';
+  protected abstract get transportKind(): Transport['kind'];
 
   async read(path: string): Promise<Buffer> {
     // A copy: the answer is a view of a received chunk, which a kept value would keep alive.

@@ -56,6 +56,8 @@ export interface ConnectOptions {
   readonly onListenerError?: (error: unknown, path: string) => void;
   /** Opens `/dev/xen/xenbus`. Default: Node's file functions, see `openDeviceTransport`. */
   readonly openDevice?: (path: string) => Transport | Promise<Transport>;
+  /** A stream of your own instead of a path; `name` stands for the path in sentences. See `ringOpener`. */
+  readonly via?: { readonly name: string; readonly open: () => Transport | Promise<Transport> };
   /** Gives up connecting (not the connected client), with the signal's reason. */
   readonly signal?: AbortSignal;
 }

@@ -137,7 +137,7 @@ class TransactionOperations extends RequestOperations {
     return this.#connection.maxPayloadBytes;
   }
 
-  protected override get transportKind(): 'socket' | 'device' {
+  protected override get transportKind(): Connection['kind'] {
     return this.#connection.kind;
   }
 }

@@ -22,9 +22,10 @@ export interface TransportHandlers {
 export interface Transport {
   /**
    * `socket`: 4096 bytes of payload, requests may be pipelined and joined. `device`: the Linux kernel is in between;
-   * one message of at most 4096 bytes with its header per `write`, one request at a time.
+   * one message of at most 4096 bytes with its header per `write`, one request at a time. `ring`: as `socket`, but the
+   * connection of a domain.
    */
-  readonly kind: 'socket' | 'device';
+  readonly kind: 'socket' | 'device' | 'ring';
   /** Begins to deliver; called once. */
   start(handlers: TransportHandlers): void;
   /** Takes all the bytes; false asks to hold further ones back until `onWritable`. */
@@ -59,10 +60,12 @@ export interface OpenedTransport {
   readonly path: string;
 }
 
-type OpenOptions = Pick<ConnectOptions, 'openDevice' | 'signal' | 'clock'>;
+type OpenOptions = Pick<ConnectOptions, 'openDevice' | 'signal' | 'clock' | 'via'>;
 
 /** Opens the first path that works. Throws XenstoreError `unreachable` that names each path with its errno. */
 export async function openTransport(paths: readonly string[], options: OpenOptions): Promise<OpenedTransport> {
+  const { via } = options;
+  if (via !== undefined) return openVia(via.name, via.open);
   const failures: { path: string; cause: unknown }[] = [];
   for (const path of paths) {
     try {
@@ -73,6 +76,14 @@ export async function openTransport(paths: readonly string[], options: OpenOptio
     }
   }
   throw unreachable(failures);
+}
+
+async function openVia(name: string, open: () => Transport | Promise<Transport>): Promise<OpenedTransport> {
+  try {
+    return { transport: await open(), path: name };
+  } catch (cause) {
+    throw unreachable([{ path: name, cause }]);
+  }
 }
 
 async function openOne(path: string, options: OpenOptions): Promise<Transport> {

@@ -107,6 +107,11 @@ export class XenstoreEngine {
     return this.#core.domains.introduced(domid) !== undefined;
   }
 
+  /** What the daemon says of itself in the pages it shares with domains (RingFeature). */
+  get ringFeatures(): number {
+    return this.#core.rules.ringFeatures;
+  }
+
   dump(): TreeDump {
     return dumpTree(this.#core);
   }

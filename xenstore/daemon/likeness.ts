@@ -3,6 +3,7 @@
  * them. Source: the daemons of Xen 4.17.7 (Debian) and of Xen 4.22, asked side by side.
  */
 import type { WireError } from '../errors.js';
+import { RingFeature } from '../ring.js';
 
 /** `xenstored` is the C daemon of Xen 4.22 and later. */
 export type Likeness = 'xenstored-4.17' | 'xenstored' | 'oxenstored';
@@ -50,6 +51,8 @@ export interface LikenessRules {
   readonly rootRemovable: boolean;
   /** The reply to WATCH and UNWATCH carries the request's transaction id. */
   readonly watchReplyEchoesTransaction: boolean;
+  /** Bits of RingFeature. */
+  readonly ringFeatures: number;
 }
 
 const XENSTORED_417: LikenessRules = {
@@ -76,6 +79,7 @@ const XENSTORED_417: LikenessRules = {
   releaseUnknownDomain: 'ENOENT',
   rootRemovable: false,
   watchReplyEchoesTransaction: true,
+  ringFeatures: RingFeature.error,
 };
 
 export const LIKENESS: Readonly<Record<Likeness, LikenessRules>> = {
@@ -90,6 +94,7 @@ export const LIKENESS: Readonly<Record<Likeness, LikenessRules>> = {
     features: true,
     specialPermissionsReadable: true,
     releaseWatchableByAll: true,
+    ringFeatures: RingFeature.error | RingFeature.watchDepth | RingFeature.domidAny,
   },
   oxenstored: {
     ...XENSTORED_417,
@@ -111,5 +116,6 @@ export const LIKENESS: Readonly<Record<Likeness, LikenessRules>> = {
     releaseUnknownDomain: 'EINVAL',
     rootRemovable: true,
     watchReplyEchoesTransaction: false,
+    ringFeatures: RingFeature.reconnection,
   },
 };
