@@ -3,7 +3,7 @@
  * Knows nothing of roles or of other clients.
  */
 import { readSync, writeSync } from 'node:fs';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { shutdownRead } from '../sys/shutdown.js';
 
 /**
@@ -17,6 +17,7 @@ const READ_BYTES = 65536;
 const NOTHING = Buffer.alloc(0);
 
 export interface ClientEvents {
+  /** Valid only during the call. */
   onInput(bytes: Uint8Array): void;
   /** The client will send no more, but may still read. */
   onEnd(): void;
@@ -38,11 +39,11 @@ export class Client {
   #unreadBytes = 0;
   #lostBytes = 0;
 
-  constructor(socket: Socket, events: ClientEvents) {
+  constructor(accepted: Socket, events: ClientEvents) {
+    const socket = readingInto(accepted, (bytes) => this.#read(bytes));
     this.#socket = socket;
     this.#events = events;
     this.#fd = descriptorOf(socket);
-    socket.on('data', (chunk: Buffer) => events.onInput(chunk));
     socket.on('end', () => {
       this.#ended = true;
       events.onEnd();
@@ -114,6 +115,11 @@ export class Client {
     this.#socket.destroy();
   }
 
+  #read(bytes: Uint8Array): void {
+    if (this.#state === 'open') this.#events.onInput(bytes);
+    else if (this.#state === 'ending') this.#keep(Buffer.from(bytes));
+  }
+
   /** Bytes written; 0 when there is no room; undefined when the client has gone, which is dealt with. */
   #tryWrite(bytes: Uint8Array, from: number): number | undefined {
     try {
@@ -182,6 +188,32 @@ export class Client {
     this.#socket.destroy();
     this.#events.onGone(this.#unread, this.#waiting);
   }
+}
+
+/** What all connections read into: whoever keeps bytes copies them. A buffer for each read would cost more than the read. */
+const readBuffer = Buffer.allocUnsafeSlow(READ_BYTES);
+
+/**
+ * The same connection, read into one buffer for all. Node offers that (`onread`) for sockets it connects, not for those
+ * it accepts: so the handle gets another socket around it. Paused.
+ */
+function readingInto(accepted: Socket, onBytes: (bytes: Uint8Array) => void): Socket {
+  const holder = accepted as unknown as { _handle?: object | null };
+  const handle = holder._handle;
+  if (handle === undefined || handle === null) {
+    accepted.on('data', onBytes);
+    return accepted;
+  }
+  holder._handle = null;
+  accepted.destroy();
+  const onread = {
+    buffer: readBuffer,
+    callback: (count: number) => {
+      onBytes(readBuffer.subarray(0, count));
+      return true;
+    },
+  };
+  return new Socket({ handle, allowHalfOpen: true, pauseOnCreate: true, onread } as object);
 }
 
 /** Node has no public name for it, but every libuv stream handle on Unix has carried `fd` since its first version. */
