@@ -65,9 +65,10 @@ export function parseLikeness(text: string): Likeness {
 /** More simulated domains than a machine is likely to stand. */
 const MAX_COUNT = 1000;
 
-export function parseCount(text: string): number {
+/** A number, or a path where it is none. */
+export function parseDomainCount(text: string): number | string {
+  if (!/^\d+$/.test(text)) return text;
   const count = Number(text);
-  if (!/^\d+$/.test(text) || count > MAX_COUNT)
-    throw new InvalidArgumentError(`It must be a number from 0 to ${MAX_COUNT}.`);
+  if (count > MAX_COUNT) throw new InvalidArgumentError(`It must be a number from 0 to ${MAX_COUNT}.`);
   return count;
 }

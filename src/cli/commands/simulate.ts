@@ -5,13 +5,14 @@ import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { LogLevel } from '../../base/log.js';
 import { aborted } from '../context.js';
+import { readDomainsFile } from '../domains-file.js';
 import type { Io } from '../io.js';
 import { addLogOption, loggerOf } from '../logging.js';
-import { type Likeness, parseCount, parseLikeness } from '../options.js';
+import { type Likeness, parseDomainCount, parseLikeness } from '../options.js';
 import { printLine } from '../output.js';
 
 interface Options {
-  domains: number;
+  domains: number | string;
   root?: string;
   like?: Likeness;
   agent: boolean;
@@ -23,6 +24,11 @@ const EXAMPLES = `
 Examples:
   xenchannel simulate --domains 2 --root /tmp/xc
   xenchannel simulate --like oxenstored --log-level info
+  xenchannel simulate --domains domains.json
+    [{"name": "db1", "uuid": "...", "domid": 4, "channels": [{"name": "org.example.a"}]}, {"name": "web"}]
+
+In a file everything is optional. The channels are those of a domain's configuration file: the nodes are as libxl makes
+them, and nobody serves them; use attach for others.
 
 It prints the environment that makes other commands and genuine xenstore tools use it. The devices of domain 1 are below
 <root>/dom1/dev; XENSTORED_PATH=<root>/dom1/dev/xen/xenbus acts as that domain.
@@ -31,7 +37,7 @@ It prints the environment that makes other commands and genuine xenstore tools u
 export function addSimulate(program: Command, io: Io): void {
   addLogOption(program.command('simulate'), 'warn')
     .description('run a simulated host with guests, daemon and xenstored, until stopped')
-    .option('--domains <n>', 'domains to start', parseCount, 1)
+    .option('--domains <n|file>', 'how many domains to start, or a JSON list of them', parseDomainCount, 1)
     .option('--root <dir>', 'where everything appears (default: a new directory below the temporary one)')
     .option('--like <xenstored>', 'answer like xenstored-4.17, xenstored or oxenstored', parseLikeness)
     .option('--no-agent', 'without our agent in the guests')
@@ -41,10 +47,11 @@ export function addSimulate(program: Command, io: Io): void {
 }
 
 async function runSimulate(io: Io, { domains, root, like, agent, daemon, logLevel }: Options): Promise<void> {
+  const specs = typeof domains === 'number' ? domains : readDomainsFile(domains);
   const { SimulatedHost } = await import('../../simulation/index.js');
   const host = await SimulatedHost.start({
     root: root === undefined ? await mkdtemp(join(tmpdir(), 'xenchannel-')) : resolve(root),
-    domains,
+    domains: specs,
     agent,
     daemon,
     clock: io.clock,
