@@ -73,6 +73,14 @@ export const ERRORS = {
     exit: EXIT.permission,
     manual: 'xenstore or the file system refused; usually this needs root in dom0.',
   },
+  'writer-present': {
+    exit: EXIT.conflict,
+    manual: 'Another client is writing to the channel; only one may.',
+  },
+  'channel-closed': {
+    exit: EXIT.environment,
+    manual: 'The other side closed the connection before everything was done.',
+  },
   'wait-timeout': { exit: EXIT.timeout, manual: 'What was waited for did not happen in time.' },
   'guest-not-ready': { exit: EXIT.guestNotReady, manual: 'The frontend of the domain has not connected.' },
   'store-unreachable': { exit: EXIT.environment, manual: 'xenstored does not answer at the given socket or device.' },

@@ -10,11 +10,15 @@ import { addAttach } from './commands/attach.js';
 import { addConnect } from './commands/connect.js';
 import { addDaemon } from './commands/daemon.js';
 import { addDetach } from './commands/detach.js';
+import { addEvents } from './commands/events.js';
 import { addGuest } from './commands/guest.js';
 import { addList } from './commands/list.js';
 import { addPlan } from './commands/plan.js';
+import { addRecv } from './commands/recv.js';
+import { addSend } from './commands/send.js';
 import { addSimulate } from './commands/simulate.js';
 import { addStatus } from './commands/status.js';
+import { addWait } from './commands/wait.js';
 import { addXenstore } from './commands/xenstore.js';
 import { addXenstored } from './commands/xenstored.js';
 import { ExitStatus } from './exit-status.js';
@@ -39,6 +43,10 @@ const COMMANDS = [
   addList,
   addStatus,
   addConnect,
+  addSend,
+  addRecv,
+  addWait,
+  addEvents,
   addPlan,
   addDaemon,
   addGuest,

@@ -3,7 +3,7 @@ import { connect, type Socket } from 'node:net';
 import type { StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
 import { printable } from '../console/name.js';
-import { pickChannel, readChannels } from './channels.js';
+import { pickChannel, readChannels, type Server } from './channels.js';
 import { describeDomain, resolveDomain } from './domains.js';
 import type { Dom0Environment } from './environment.js';
 
@@ -14,6 +14,10 @@ export interface ChannelTarget {
 }
 
 export interface HostEnd {
+  readonly domid: number;
+  readonly deviceId: number;
+  readonly name: string;
+  readonly server: Server;
   readonly path: string;
   /** `channel "a" of domain 1 (db1)`. */
   readonly label: string;
@@ -34,11 +38,11 @@ export async function findHostEnd(
       connection: channel.connection ?? null,
     });
   }
-  return { path: channel.path, label };
+  return { domid: channel.domid, deviceId: channel.deviceId, name, server: channel.server, path: channel.path, label };
 }
 
 /** The connected socket, half-open allowed. Throws `daemon-unreachable` or `permission-denied`. */
-export function openHostEnd({ path, label }: HostEnd, signal?: AbortSignal): Promise<Socket> {
+export function openHostEnd({ path, label }: Pick<HostEnd, 'path' | 'label'>, signal?: AbortSignal): Promise<Socket> {
   return new Promise((settle, fail) => {
     const socket = connect({ path, allowHalfOpen: true });
     const onAbort = (): void => {
@@ -58,7 +62,7 @@ export function openHostEnd({ path, label }: HostEnd, signal?: AbortSignal): Pro
   });
 }
 
-function unreachable(error: NodeJS.ErrnoException, { path, label }: HostEnd): ChannelError {
+function unreachable(error: NodeJS.ErrnoException, { path, label }: Pick<HostEnd, 'path' | 'label'>): ChannelError {
   const denied = error.code === 'EACCES' || error.code === 'EPERM';
   const why = denied
     ? `you may not open ${path}: the channel's --mode, --owner and --group say who may`
