@@ -7,16 +7,16 @@
 export const BATCH_BYTES = 65536;
 
 export class BatchBuffers {
-  #idle: Buffer | undefined = Buffer.alloc(BATCH_BYTES);
+  #idle: Uint8Array | undefined = new Uint8Array(BATCH_BYTES);
 
   /** Another buffer when the one is in use: by a session whose guest, being rung, made this session work. */
-  borrow(): Buffer {
-    const buffer = this.#idle ?? Buffer.alloc(BATCH_BYTES);
+  borrow(): Uint8Array {
+    const buffer = this.#idle ?? new Uint8Array(BATCH_BYTES);
     this.#idle = undefined;
     return buffer;
   }
 
-  giveBack(buffer: Buffer): void {
+  giveBack(buffer: Uint8Array): void {
     this.#idle = buffer;
   }
 }

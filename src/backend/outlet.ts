@@ -25,7 +25,7 @@ export class Outlet {
   readonly #hooks: OutletOptions['hooks'];
   /** What waits in a batch counts as spooled: a crash may cost as much, and no more. */
   readonly #batchLimit: number;
-  #batch: Buffer | undefined;
+  #batch: Uint8Array | undefined;
   #batched = 0;
   #fromGuestBytes = 0;
   #deliveredBytes = 0;

@@ -190,8 +190,11 @@ export class Client {
   }
 }
 
-/** What all connections read into: whoever keeps bytes copies them. A buffer for each read would cost more than the read. */
-const readBuffer = Buffer.allocUnsafeSlow(READ_BYTES);
+/**
+ * What all connections read into: whoever keeps bytes copies them. A buffer for each read would cost more than the read,
+ * and parts of a Buffer cost more than parts of a plain array.
+ */
+const readBuffer = new Uint8Array(READ_BYTES);
 
 /**
  * The same connection, read into one buffer for all. Node offers that (`onread`) for sockets it connects, not for those

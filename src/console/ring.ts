@@ -48,6 +48,7 @@ export class BackendRing {
   #outCons: number;
   #inProd: number;
   #illegal = 0;
+  #fullOut: { readonly start: number; readonly first: Uint8Array; readonly rest: Uint8Array } | undefined;
 
   /** Takes up where the page says the last backend stopped: that is enough to go on without a gap (native-on-xen). */
   constructor(page: RingPage) {
@@ -100,6 +101,7 @@ export class BackendRing {
     if (count === 0) return 0;
     const start = this.#outCons & (OUT_BYTES - 1);
     const first = Math.min(count, OUT_BYTES - start);
+    if (count === OUT_BYTES) return this.#copyFullOut(start, target, at);
     const base = OFFSET.out + start;
     target.set(this.#bytes.subarray(base, base + first), at);
     if (first < count) target.set(this.#bytes.subarray(OFFSET.out, OFFSET.out + count - first), at + first);
@@ -139,6 +141,18 @@ export class BackendRing {
     this.#inProd = (this.#inProd + count) >>> 0;
     Atomics.store(this.#words, WORD.inProd, this.#inProd | 0);
     return count;
+  }
+
+  /** In full flow every piece begins at the same place: its two views are made once. */
+  #copyFullOut(start: number, target: Uint8Array, at: number): number {
+    if (this.#fullOut?.start !== start) {
+      const base = OFFSET.out + start;
+      const end = OFFSET.out + OUT_BYTES;
+      this.#fullOut = { start, first: this.#bytes.subarray(base, end), rest: this.#bytes.subarray(OFFSET.out, base) };
+    }
+    target.set(this.#fullOut.first, at);
+    if (start > 0) target.set(this.#fullOut.rest, at + OUT_BYTES - start);
+    return OUT_BYTES;
   }
 
   #loadDistance(producerWord: number, consumer: number, limit: number): number {

@@ -13,8 +13,8 @@ const BACKEND_DOMID = 0;
 
 /** What all ends share: one buffer to read into, and one batch toward a program, flushed before another end needs it. */
 export class GuestBuffers {
-  readonly read = Buffer.alloc(BATCH_BYTES);
-  readonly batch = Buffer.alloc(BATCH_BYTES);
+  readonly read = new Uint8Array(BATCH_BYTES);
+  readonly batch = new Uint8Array(BATCH_BYTES);
   owner: GuestEnd | undefined;
 }
 
@@ -61,7 +61,7 @@ export class GuestEnd {
     const handle = (accepted as unknown as { _handle: { fd: number } })._handle;
     const onread: OnReadOpts = {
       buffer: this.#options.buffers.read,
-      callback: (count, buffer) => this.#fromProgram((buffer as Buffer).subarray(0, count)),
+      callback: (count) => this.#fromProgram(this.#options.buffers.read.subarray(0, count)),
     };
     const socket = new Socket({ handle, onread } as object);
     this.#socket = socket;
