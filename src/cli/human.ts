@@ -12,7 +12,7 @@ export function formatBytes(bytes: number): string {
     unit = next;
   }
   if (unit === undefined) return `${bytes} byte${bytes === 1 ? '' : 's'}`;
-  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${unit}`;
+  return `${value < 10 ? value.toFixed(1).replace(/\.0$/, '') : Math.round(value)} ${unit}`;
 }
 
 /** `1.5 KiB (1536)`: what is rounded has its exact number beside it. */

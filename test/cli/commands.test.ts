@@ -304,19 +304,50 @@ describe('xenchannel list', () => {
 });
 
 describe('xenchannel status', () => {
-  it('shows the figures of the daemon below the channel', async () => {
+  const FIGURES = {
+    domid: 1,
+    deviceId: 1,
+    hostOpen: true,
+    fromGuestBytes: 1536,
+    toGuestBytes: 3,
+    unconsumedBytes: 2,
+    silent: true,
+    spoolBytes: 512,
+    spoolLimitBytes: 1048576,
+    droppedBytes: 42 * 1024,
+    gap: { at: '2026-01-01T00:00:00.000Z', reason: 'no-handover' },
+    problems: [{ code: 'path-in-use', message: 'another server listens on /x' }],
+    chardev: { viewers: 2, viewerDroppedBytes: 7 },
+  };
+
+  it('says for people what there is to say, each figure once', async () => {
     await xc('attach', 'db1', 'a');
     const control = await serveControl(
       { runDirectory: host.runDirectory, backendDomid: 0, clock: { now: Date.now, after: () => ({ cancel() {} }) } },
-      { pid: 42, channels: [{ domid: 1, deviceId: 1, droppedBytes: 7, socket: { clients: 2 } }] },
+      { pid: 42, startedAt: '2026-01-02T00:00:00.000Z', channels: [FIGURES] },
     );
     const { out } = await xc('status', 'db1', 'a');
+    const verbose = await xc('status', 'db1', 'a', '--verbose');
     control.close();
-    expect(out).toContain(`daemon: running at ${host.runDirectory}\n`);
-    expect(out).toMatch(/^ {2}pid: +42$/m);
-    expect(out).toMatch(/^a of domain 1 \(db1\), device 1$/m);
-    expect(out).toMatch(/^ {2}droppedBytes: +7$/m);
-    expect(out).toMatch(/^ {2}socket\.clients: +2$/m);
+    expect(out).toBe(
+      [
+        `daemon: running at ${host.runDirectory}, pid 42, since 2026-01-02T00:00:00.000Z`,
+        '',
+        'a of domain 1 (db1), device 1',
+        '  state      initialising/init-wait',
+        `  host end   socket ${host.runDirectory}/dom1/a: a client is connected, 2 look on`,
+        '  guest      not known to be open',
+        '  traffic    1.5 KiB (1536) from the guest, 3 bytes to it',
+        '  pending    2 bytes that the guest has not taken, held back until the guest speaks or claims to be open',
+        '  spool      512 bytes of 1 MiB wait for a client',
+        "  dropped    42 KiB (43008) of the guest's output, 7 bytes for slow viewers",
+        '  gap        bytes may be missing or repeated around 2026-01-01T00:00:00.000Z (no-handover)',
+        '  problem    another server listens on /x [path-in-use]',
+        '',
+      ].join('\n'),
+    );
+    expect(verbose.out).toMatch(/^ {4}fromGuestBytes: +1536$/m);
+    expect(verbose.out).toMatch(/^ {4}chardev\.viewers: +2$/m);
   });
 
   it('says when no daemon runs', async () => {

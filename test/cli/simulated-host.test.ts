@@ -44,7 +44,9 @@ describe('on a simulated host', () => {
     const guest = promisify(execFile)('/bin/sh', ['-c', `head -c 8 '${device}'; printf answer > '${device}'`]);
     expect((await guest).stdout).toBe('question');
     await until('the answer is there', () => running.out.text === 'answer');
-    expect((await xc('status', 'guest1', 'org.example.a')).out).toMatch(/^ {2}fromGuestBytes: +6$/m);
+    expect((await xc('status', 'guest1', 'org.example.a')).out).toMatch(
+      /^ {2}traffic +6 bytes from the guest, 8 bytes to it$/m,
+    );
 
     expect(await xc('detach', 'guest1', 'org.example.a')).toMatchObject({ code: 0, err: '' });
     expect(await running.done).toBe(0);

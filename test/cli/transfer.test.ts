@@ -294,3 +294,45 @@ describe('xenchannel events', () => {
     expect(await running.done).toBe(8);
   });
 });
+
+describe('xenchannel status --watch', () => {
+  it('without a terminal prints a line for each change, until it is interrupted', async () => {
+    const { env, host, tty } = await bench();
+    const running = start(env, ['status', '--watch']);
+    await until('it begins', () => running.out.text.includes('no client, not known to be open, from guest 0 bytes'));
+    tty.send('hello');
+    await until('it is told', () => running.out.text.includes('from guest 5 bytes, to guest 0 bytes, spool 5 bytes'));
+    await host.detach();
+    await until('the end is told', () => running.out.text.includes('1/1: gone'));
+    for (const line of running.out.text.trimEnd().split('\n')) expect(line).toMatch(/^\S+Z {2}1\/1/);
+    running.interrupt();
+    expect(await running.done).toBe(0);
+  });
+
+  it('redraws a terminal, also when the daemon goes and comes', async () => {
+    const { env, host } = await bench();
+    const running = start(env, ['status', '--watch']);
+    running.out.isTTY = true;
+    const screen = (): string => running.out.text.split('\x1b[H\x1b[J').at(-1) ?? '';
+    await until('it is drawn', () => screen().includes('daemon: running'));
+    await host.host.stopDaemon();
+    await until('it is drawn', () => screen().includes('daemon: not running'));
+    await host.host.startDaemon();
+    await until('it is drawn', () => screen().includes('daemon: running'));
+    running.interrupt();
+    expect(await running.done).toBe(0);
+  });
+
+  it('is JSON lines with --json', async () => {
+    const { env } = await bench();
+    const running = start(env, ['status', '--watch', '--json']);
+    await until('it begins', () => running.out.text.includes('\n'));
+    expect(JSON.parse(running.out.text.split('\n')[0] ?? '')).toMatchObject({
+      at: expect.any(String),
+      domid: 1,
+      name: NAME,
+    });
+    running.interrupt();
+    expect(await running.done).toBe(0);
+  });
+});
