@@ -1,6 +1,6 @@
 /*
  * Load for anything that relays bytes between two Unix sockets: FOLDER/g<i> (the guest's side) and FOLDER/h<i> (the
- * host's side) of channel i.
+ * host's side) of channel i. A terminal in the place of h<i> is opened instead.
  *
  *   load bulk FOLDER CHANNELS up|down SECONDS SEED   bytes per second, all channels together; up is g to h
  *   load ping FOLDER SECONDS                         64 bytes g to h and back: p50 and p99 in microseconds, round trips
@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -67,6 +68,7 @@ static int connect_to(const char *folder, char side, int channel)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	double end = now() + CONNECT_SECONDS;
+	struct stat found;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
@@ -76,6 +78,13 @@ static int connect_to(const char *folder, char side, int channel)
 		if ((errno != ENOENT && errno != ECONNREFUSED && errno != EAGAIN) || now() > end)
 			die(address.sun_path);
 		usleep(1000);
+		if (stat(address.sun_path, &found) == 0 && S_ISCHR(found.st_mode)) {
+			close(fd);
+			fd = open(address.sun_path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+			if (fd < 0)
+				die(address.sun_path);
+			break;
+		}
 	}
 	return fd;
 }

@@ -52,11 +52,12 @@ function median(values: readonly number[]): number {
 
 async function measureAll(setting: Setting, names: readonly string[]): Promise<Figures> {
   const figures: Figures = new Map();
-  const relays = new Map<number, OurRelay>();
+  const relays = new Map<string, OurRelay>();
   try {
     for (const name of names) {
-      const served = MEASURES[name]?.served ?? 1;
-      if (!relays.has(served)) relays.set(served, await OurRelay.start(setting.placement, served));
+      const { served = 1, host = 'socket' } = MEASURES[name] ?? {};
+      const key = `${served} ${host}`;
+      if (!relays.has(key)) relays.set(key, await OurRelay.start(setting.placement, served, host));
     }
     // The first round is not counted: a daemon has been running for a while.
     for (let round = 0; round <= setting.rounds; round++) {
@@ -73,11 +74,12 @@ async function measureOnce(
   { program, placement, seconds }: Setting,
   name: string,
   round: number,
-  relays: ReadonlyMap<number, OurRelay>,
+  relays: ReadonlyMap<string, OurRelay>,
   figures: Figures,
 ): Promise<void> {
   const measure = MEASURES[name];
   if (measure === undefined) throw new Error(`no measure ${name}`);
+  const { host = 'socket', served } = measure;
   for (const subject of measure.subjects) {
     const through = (folder: string) => {
       const values: Record<string, string> = { FOLDER: folder, SECONDS: seconds, SEED: String(round + 1) };
@@ -86,8 +88,8 @@ async function measureOnce(
     };
     const found =
       subject === 'ours'
-        ? await through(relays.get(measure.served)?.folder ?? '')
-        : await throughSocat(subject, placement, through);
+        ? await through(relays.get(`${served} ${host}`)?.folder ?? '')
+        : await throughSocat(subject, placement, host, through);
     const key = `${name} ${subject}`;
     figures.set(key, [...(figures.get(key) ?? []), found]);
   }
@@ -126,7 +128,7 @@ function resultOf(row: Row, figures: Figures): Result {
 /** What 1000 connected channels that have carried something cost while nothing happens, both of their sockets included. */
 async function measureIdle({ program, placement }: Setting): Promise<Result[]> {
   const residentBytes = async (channels: number, look: (relay: OurRelay) => Promise<void>) => {
-    const relay = await OurRelay.start(placement, channels, ['--expose-gc']);
+    const relay = await OurRelay.start(placement, channels, 'socket', ['--expose-gc']);
     try {
       return await whileHeld(program, placement, relay, channels, async () => {
         await relay.collectGarbage();

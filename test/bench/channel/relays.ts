@@ -8,7 +8,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
-import type { Placement, Subject } from './rows.js';
+import type { HostEnd, Placement, Subject } from './rows.js';
 
 const RELAY_CPU: Readonly<Record<Placement, string>> = { pinned: '0', apart: '0' };
 const LOAD_CPU: Readonly<Record<Placement, string>> = { pinned: '0', apart: '1' };
@@ -37,14 +37,19 @@ export class OurRelay {
   readonly #child: ChildProcess;
   readonly #lines: Interface;
 
-  private constructor(placement: Placement, channels: number, nodeOptions: readonly string[]) {
-    const args = [...nodeOptions, relayProgram, this.folder, String(channels)];
+  private constructor(placement: Placement, channels: number, host: HostEnd, nodeOptions: readonly string[]) {
+    const args = [...nodeOptions, relayProgram, this.folder, String(channels), host];
     this.#child = place(RELAY_CPU[placement], process.execPath, args);
     this.#lines = linesOf(this.#child);
   }
 
-  static async start(placement: Placement, channels: number, nodeOptions: readonly string[] = []): Promise<OurRelay> {
-    const relay = new OurRelay(placement, channels, nodeOptions);
+  static async start(
+    placement: Placement,
+    channels: number,
+    host: HostEnd,
+    nodeOptions: readonly string[] = [],
+  ): Promise<OurRelay> {
+    const relay = new OurRelay(placement, channels, host, nodeOptions);
     await nextLine(relay.#lines, relay.#child);
     return relay;
   }
@@ -92,11 +97,13 @@ export async function runLoad(program: string, placement: Placement, args: reado
 export async function throughSocat<T>(
   subject: Exclude<Subject, 'ours'>,
   placement: Placement,
+  host: HostEnd,
   run: (folder: string) => Promise<T>,
 ): Promise<T> {
   const folder = mkdtempSync(join(tmpdir(), 'xc-bench-'));
   const size = subject === 'socat-64k' ? ['-b65536'] : [];
-  const ends = [`UNIX-LISTEN:${join(folder, 'g0')}`, `UNIX-LISTEN:${join(folder, 'h0')}`];
+  const hostEnd = { socket: `UNIX-LISTEN:${join(folder, 'h0')}`, pty: `PTY,link=${join(folder, 'h0')},raw,echo=0` };
+  const ends = [`UNIX-LISTEN:${join(folder, 'g0')}`, hostEnd[host]];
   const child = place(RELAY_CPU[placement], 'socat', [...size, ...ends]);
   const ended = once(child, 'exit');
   try {

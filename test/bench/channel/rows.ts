@@ -20,7 +20,11 @@ export interface Measure {
   readonly subjects: readonly Subject[];
   /** Channels that the relay of ours serves; socat serves one. */
   readonly served: number;
+  /** What stands at the host's side. */
+  readonly host?: HostEnd;
 }
+
+export type HostEnd = 'socket' | 'pty';
 
 export type Target =
   | { readonly atLeast: number }
@@ -40,6 +44,7 @@ export interface Row {
 }
 
 const EVERYBODY: readonly Subject[] = ['ours', 'socat', 'socat-64k'];
+const WITH_64K: readonly Subject[] = ['ours', 'socat-64k'];
 /** All aggregate figures come from one process that serves as many. */
 export const MOST_CHANNELS = 1000;
 
@@ -48,6 +53,8 @@ export const MEASURES: Readonly<Record<string, Measure>> = {
   up: { load: ['bulk', 'FOLDER', '1', 'up', 'SECONDS', 'SEED'], subjects: EVERYBODY, served: 1 },
   down: { load: ['bulk', 'FOLDER', '1', 'down', 'SECONDS', 'SEED'], subjects: EVERYBODY, served: 1 },
   ping: { load: ['ping', 'FOLDER', 'SECONDS'], subjects: ['ours', 'socat'], served: 1 },
+  'pty-up': { load: ['bulk', 'FOLDER', '1', 'up', 'SECONDS', 'SEED'], subjects: WITH_64K, served: 1, host: 'pty' },
+  'pty-down': { load: ['bulk', 'FOLDER', '1', 'down', 'SECONDS', 'SEED'], subjects: WITH_64K, served: 1, host: 'pty' },
   'up-1': { load: ['bulk', 'FOLDER', '1', 'up', 'SECONDS', 'SEED'], subjects: ['ours'], served: MOST_CHANNELS },
   'up-10': { load: ['bulk', 'FOLDER', '10', 'up', 'SECONDS', 'SEED'], subjects: ['ours'], served: MOST_CHANNELS },
   'up-100': { load: ['bulk', 'FOLDER', '100', 'up', 'SECONDS', 'SEED'], subjects: ['ours'], served: MOST_CHANNELS },
@@ -74,6 +81,15 @@ export const ROWS: readonly Row[] = [
     target: { atMost: 1.25 },
   },
   { name: 'round trip of 64 bytes, p99', measure: 'ping', column: 1, unit: 'us', peer: socat, target: { atMost: 2 } },
+  { name: 'PTY, guest to host', measure: 'pty-up', column: 0, unit: 'MB/s', peer: socat64k, target: { atLeast: 0.8 } },
+  {
+    name: 'PTY, host to guest',
+    measure: 'pty-down',
+    column: 0,
+    unit: 'MB/s',
+    peer: socat64k,
+    target: { atLeast: 0.8 },
+  },
   { name: '10 channels, sum', measure: 'up-10', column: 0, unit: 'MB/s', peer: alone, target: { atLeast: 1 } },
   { name: '100 channels, sum', measure: 'up-100', column: 0, unit: 'MB/s', peer: alone, target: { atLeast: 0.8 } },
   { name: '1000 channels, sum', measure: 'up-1000', column: 0, unit: 'MB/s', peer: alone, target: { atLeast: 0.6 } },
