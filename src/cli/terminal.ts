@@ -3,15 +3,26 @@
  * character works wherever it stands in what was typed or pasted.
  */
 import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
+import type { Timer } from '../base/clock.js';
 import type { Input, Io } from './io.js';
 
 export interface JoinOptions {
-  readonly readOnly: boolean;
   /** The byte that leaves; undefined: none does. Only on terminals. */
   readonly escapeByte: number | undefined;
+  /** Leaves when stdin has ended and nothing came for so long; undefined: only the other side ends it then. */
+  readonly quitAfterMs?: number | undefined;
 }
 
-export type JoinEnd = 'escape' | 'peer-closed';
+export type JoinEnd = 'escape' | 'peer-closed' | 'quiet';
+
+/** What stdin and stdout are joined with. */
+export interface Ends {
+  readonly reader: Readable;
+  /** undefined: nothing is sent. */
+  readonly writer: Socket | undefined;
+  close(): void;
+}
 
 /** `bytes` up to the escape, and whether it was there. */
 export function splitAtEscape(
@@ -22,36 +33,48 @@ export function splitAtEscape(
   return at < 0 ? { before: bytes, left: false } : { before: bytes.subarray(0, at), left: true };
 }
 
-/** Resolves with who ended it. Fails with the reason of the signal, or with the socket's error. */
-export async function join(io: Io, socket: Socket, { readOnly, escapeByte }: JoinOptions): Promise<JoinEnd> {
+/** Resolves with who ended it. Fails with the reason of the signal, or with the error of either end. */
+export async function join(io: Io, ends: Ends, { escapeByte, quitAfterMs }: JoinOptions): Promise<JoinEnd> {
+  const { reader, writer } = ends;
   const onTerminal = io.stdin.isTTY === true && io.stdin.setRawMode !== undefined;
   const restore = onTerminal ? makeRaw(io.stdin) : (): void => {};
+  let quiet: Timer | undefined;
   try {
     return await new Promise<JoinEnd>((settle, fail) => {
+      let inputOver = false;
+      const waitForQuiet = (): void => {
+        quiet?.cancel();
+        if (inputOver && quitAfterMs !== undefined) quiet = io.clock.after(quitAfterMs, () => settle('quiet'));
+      };
       if (io.signal.aborted) fail(io.signal.reason as Error);
       io.signal.addEventListener('abort', () => fail(io.signal.reason as Error), { once: true });
       io.stdin.on('data', (chunk: Uint8Array) => {
         const { before, left } = splitAtEscape(chunk, onTerminal ? escapeByte : undefined);
-        if (!readOnly && before.length > 0 && !socket.write(before)) pauseUntilDrained(io.stdin, socket);
+        if (before.length > 0 && writer?.write(before) === false) pauseUntilDrained(io.stdin, writer);
         if (left) settle('escape');
       });
       // Whoever pipes data through wants the answer, too.
-      io.stdin.on('end', () => !readOnly && socket.end());
-      socket.on('data', (chunk) => {
-        if (!io.stdout.write(chunk)) pauseUntilDrained(socket, io.stdout);
+      io.stdin.on('end', () => {
+        inputOver = true;
+        writer?.end();
+        waitForQuiet();
       });
-      socket.on('end', () => settle('peer-closed'));
-      socket.on('error', fail);
+      reader.on('data', (chunk: Uint8Array) => {
+        waitForQuiet();
+        if (!io.stdout.write(chunk)) pauseUntilDrained(reader, io.stdout);
+      });
+      for (const end of new Set<Readable>(writer === undefined ? [reader] : [reader, writer])) {
+        end.on('end', () => settle('peer-closed'));
+        end.on('error', fail);
+      }
       io.stdin.resume();
     });
   } finally {
+    quiet?.cancel();
     io.stdin.removeAllListeners('data');
     io.stdin.removeAllListeners('end');
     io.stdin.pause();
-    // What was typed before the escape is on its way: end, do not cut.
-    socket.on('error', () => {});
-    socket.end();
-    socket.unref();
+    ends.close();
     restore();
   }
 }

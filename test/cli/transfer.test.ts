@@ -265,6 +265,10 @@ describe('xenchannel events', () => {
       .split('\n')
       .map((line) => (JSON.parse(line) as { type: string }).type);
     expect(types).toEqual(['listening', 'missed', 'started', 'appeared']);
+    const { id } = JSON.parse(out.trimEnd().split('\n').at(-1) ?? '') as { id: number };
+    const behind = await xc('events', '--json', '--since', String(id), '--count', '1');
+    expect(behind.out.split('\n')[1]).toContain('"type":"connected"');
+    expect((await xc('events', '--since', '-1')).code).toBe(2);
   });
 
   it('exits with 6 when --timeout is over before --count', async () => {

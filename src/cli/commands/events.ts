@@ -1,10 +1,11 @@
 /** `xenchannel events`: what happens to channels, as it happens. */
 import type { Command } from 'commander';
+import { InvalidArgumentError } from 'commander';
 import { ChannelError } from '../../base/errors.js';
 import type { DaemonEvent } from '../../dom0/follow-events.js';
 import { dom0EnvironmentOf, withStore } from '../context.js';
 import type { Io } from '../io.js';
-import { parseInteger, parseSeconds } from '../options.js';
+import { parseSeconds } from '../options.js';
 import { cell, printLine } from '../output.js';
 
 interface Options {
@@ -29,12 +30,19 @@ export function addEvents(program: Command, io: Io): void {
     .command('events')
     .argument('[domain]')
     .description('show what happens to channels, as it happens')
-    .option('--since <id>', 'begin behind the event with this id', parseInteger)
-    .option('--count <n>', 'end after so many events', parseInteger)
+    .option('--since <id>', 'begin behind the event with this id', parseId)
+    .option('--count <n>', 'end after so many events', parseId)
     .option('--timeout <seconds>', 'end after this time', parseSeconds)
     .option('--json', 'one JSON object in each line')
     .addHelpText('after', EXAMPLES)
     .action((domain: string | undefined, options: Options) => runEvents(io, domain, options));
+}
+
+/** Ids have more digits than other numbers here: they count on from the time at which the daemon started. */
+function parseId(text: string): number {
+  const id = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(id)) throw new InvalidArgumentError('It must be a whole number.');
+  return id;
 }
 
 /** Of the stream itself: no events. */
