@@ -129,6 +129,7 @@ export class Outlet {
   #takeBatched(ring: BackendRing): number {
     this.#batch ??= this.#batches.borrow();
     const count = ring.peekOut(this.#batch, this.#batched);
+    if (count === 0) return 0;
     this.#batched += count;
     if (count < OUT_BYTES || this.#batched + OUT_BYTES > this.#batchLimit) this.settle();
     ring.publishConsumed(count);
@@ -141,7 +142,7 @@ export class Outlet {
     const count = ring.peekOut(piece.subarray(0, this.#room(ring, patient)), 0);
     if (count > 0) this.#handOn(piece.subarray(0, count));
     this.#batches.giveBack(piece);
-    ring.publishConsumed(count);
+    if (count > 0) ring.publishConsumed(count);
     return count;
   }
 
