@@ -11,6 +11,7 @@ import {
   MEASURES,
   MEMORY_TARGET_KIB,
   MOST_CHANNELS,
+  PLACEMENTS,
   type Placement,
   ROWS,
   type Row,
@@ -180,6 +181,10 @@ function print({ name, unit, value, peer, peerValue, ratio, target, met }: Resul
   console.log(cells.join(' | ').trimEnd());
 }
 
+function isPlacement(word: string): word is Placement {
+  return Object.hasOwn(PLACEMENTS, word);
+}
+
 async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
@@ -191,8 +196,8 @@ async function main(): Promise<number> {
       json: { type: 'boolean', default: false },
     },
   });
-  if (values.placement !== 'pinned' && values.placement !== 'apart') {
-    console.error(`error: --placement is pinned or apart, not '${values.placement}'`);
+  if (!isPlacement(values.placement)) {
+    console.error(`error: --placement is ${Object.keys(PLACEMENTS).join(' or ')}, not '${values.placement}'`);
     return 2;
   }
   const { load: program, placement, seconds } = values;
@@ -200,7 +205,7 @@ async function main(): Promise<number> {
   const rows = ROWS.filter(({ name, measure }) => name.includes(values.only) || measure === values.only);
   const names = new Set(rows.flatMap(({ measure, peer }) => (peer?.measure ? [peer.measure, measure] : [measure])));
   const machine = `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} CPUs, Node ${process.version}`;
-  const where = placement === 'pinned' ? 'relay and load on one CPU' : 'relay and load on a CPU each';
+  const where = `relay and load on ${PLACEMENTS[placement]}`;
   if (!values.json) {
     console.log(
       `${machine}; ${where}; medians of ${values.rounds} rounds of ${seconds} s, in turn, ratios within rounds`,

@@ -5,13 +5,14 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import type { HostEnd, Placement, Subject } from './rows.js';
 
-const RELAY_CPU: Readonly<Record<Placement, string>> = { pinned: '0', apart: '0' };
-const LOAD_CPU: Readonly<Record<Placement, string>> = { pinned: '0', apart: '1' };
+const everyCpu = `0-${availableParallelism() - 1}`;
+const RELAY_CPU: Readonly<Record<Placement, string>> = { pinned: '0', apart: '0', free: everyCpu };
+const LOAD_CPU: Readonly<Record<Placement, string>> = { pinned: '0', apart: '1', free: everyCpu };
 const relayProgram = join(import.meta.dirname, 'relay.js');
 
 function place(cpu: string, program: string, args: readonly string[]): ChildProcess {

@@ -10,9 +10,10 @@ export const SUBJECT_NAMES: Readonly<Record<Subject, string>> = {
 
 /**
  * Where relay and load run. `pinned`: both on one CPU, so that a figure is what the work costs and not what waking
- * another CPU costs. `apart`: each on a CPU of its own.
+ * another CPU costs. `apart`: each on a CPU of its own. `free`: wherever the kernel puts them.
  */
-export type Placement = 'pinned' | 'apart';
+export const PLACEMENTS = { pinned: 'one CPU', apart: 'a CPU each', free: 'all CPUs' } as const;
+export type Placement = keyof typeof PLACEMENTS;
 
 /** What load.c measures and which of its figures counts. */
 export interface Measure {
