@@ -12,6 +12,7 @@ import { type ChannelRecord, pickChannel, readChannels } from './channels.js';
 import { isDaemonRunning } from './control-client.js';
 import { type Domain, describeDomain, resolveDomain } from './domains.js';
 import type { Dom0Environment } from './environment.js';
+import { type Leftover, removeLeftover } from './leftovers.js';
 import { pruneParents, removeIfThere } from './prune.js';
 import { removeChardev } from './qemu.js';
 import { describeState } from './states.js';
@@ -42,7 +43,12 @@ export const FORCED_RELEASE_TIMEOUT_MS = 2000;
 /** One `detach`. Throws `wait-timeout` with all nodes still there, and what is left of the handshake to be repeated. */
 export async function detach(store: Store, request: DetachRequest, env: Dom0Environment): Promise<DetachResult> {
   const { name, deviceId, force = false, timeoutMs = DEFAULT_DETACH_TIMEOUT_MS, signal } = request;
-  const domain = await resolveDomain(store, request.domain);
+  const domain = await resolveDomain(store, request.domain).catch(async (error: unknown) => {
+    const left = await removeLeftover(store, { domain: request.domain, name, deviceId, force }, env);
+    if (left === undefined) throw error;
+    return left;
+  });
+  if ('channel' in domain) return resultOfLeftover(domain, name);
   const channel = await store.transaction((tx) => beginClosing(tx, { domain, name, deviceId }, env.backendDomid));
   const closing: Closing = { store, env, domain, channel, signal, force };
   const warnings = force ? await forceRelease(closing) : await waitClosed(closing, timeoutMs);
@@ -54,6 +60,12 @@ export async function detach(store: Store, request: DetachRequest, env: Dom0Envi
   }
   const { domid, deviceId: id, backendDomid } = channel;
   return { domain, domid, deviceId: id, backendDomid, name, warnings };
+}
+
+function resultOfLeftover({ domain, channel }: Leftover, name: string): DetachResult {
+  const { domid, deviceId, backendDomid } = channel;
+  const warnings = [`domain ${domid} is gone: what it had left of the channel was removed`];
+  return { domain, domid, deviceId, backendDomid, name, warnings };
 }
 
 type Closing = {

@@ -18,6 +18,8 @@ Examples:
   xenchannel detach 5 org.example.agent --timeout 60     a busy guest
   xenchannel detach 5 org.example.agent --force          a guest that does not answer
 
+The id of a domain that is gone removes what it has left of the channel in xenstore.
+
 A detach that was interrupted or ran out of time has removed nothing; repeat it.
 `;
 
