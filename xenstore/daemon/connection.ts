@@ -23,6 +23,14 @@ export class Connection implements Actor {
   readonly watches = new Map<string, Watch>();
   readonly transactions = new Map<number, Transaction>();
   nextTransactionId = 0;
+  /** Transactions that took effect, and that did not because of others. */
+  commits = 0;
+  conflicts = 0;
+  /** Transactions in progress. */
+  get open(): number {
+    return this.transactions.size;
+  }
+
   /** Position among the connections that the daemon serves in turn. */
   sequence = 0;
   closed = false;

@@ -12,6 +12,7 @@ import type { Likeness } from './likeness.js';
 import { Request } from './request.js';
 import { HANDLERS } from './requests/table.js';
 import { type Tracer, traceConnection, traceRequest } from './trace.js';
+import type { Outcomes } from './turns.js';
 
 /** Where oxenstored, too, sends events before the reply. */
 const ALWAYS_EVENTS_FIRST: ReadonlySet<number> = new Set([Op.TransactionEnd, Op.Introduce, Op.Release]);
@@ -40,6 +41,9 @@ export interface EngineConnection {
   release(): void;
   /** Bytes that wait for `release`. */
   readonly waitingBytes: number;
+  /** Whether the next of these bytes begin a transaction. */
+  startsTransaction(chunk: Buffer): boolean;
+  readonly outcomes: Outcomes;
   /** The client is gone: its watches and transactions go, too. */
   close(): void;
 }
@@ -155,6 +159,14 @@ class EngineClient implements EngineConnection {
 
   get waitingBytes(): number {
     return this.#connection.output?.length ?? 0;
+  }
+
+  startsTransaction(chunk: Buffer): boolean {
+    return this.#rest === undefined && chunk[0] === Op.TransactionStart && chunk.length >= HEADER_BYTES;
+  }
+
+  get outcomes(): Outcomes {
+    return this.#connection;
   }
 
   close(): void {

@@ -3,8 +3,11 @@
  */
 import { lstatSync, renameSync, rmSync } from 'node:fs';
 import { createServer, connect as dial, type Server, type Socket } from 'node:net';
+import { type StoreClock, systemStoreClock } from '../client/options.js';
 import { XenstoreError } from '../errors.js';
-import type { EngineConnection, XenstoreEngine } from './engine.js';
+import type { XenstoreEngine } from './engine.js';
+import { MAX_WAITING_BYTES, SocketClient } from './socket-client.js';
+import { Turn, Turns } from './turns.js';
 
 export interface ServerLog {
   log(level: 'debug' | 'info' | 'warn' | 'error', msg: string, fields?: Readonly<Record<string, unknown>>): void;
@@ -24,13 +27,6 @@ export interface ServerCounters {
   overflowed: number;
 }
 
-/** What a client that does not read may have waiting; libxenstore's reader thread never lets it come near this. */
-const MAX_WAITING_BYTES = { dom0: 64 * 1024 * 1024, guest: 2 * 1024 * 1024 } as const;
-/** Requests of a dom0 client are read on until its unread replies reach this: simple clients send much before they read. */
-const PAUSE_DOM0_BYTES = 1024 * 1024;
-/** A guest's requests are handled in pieces of this size, so that one chunk cannot cause replies without bound. */
-const GUEST_PIECE_BYTES = 4096;
-
 const SILENT: ServerLog = { log: () => {} };
 
 export class XenstoreServer {
@@ -38,11 +34,13 @@ export class XenstoreServer {
   readonly #engine: XenstoreEngine;
   readonly #log: ServerLog;
   readonly #listeners = new Set<Listener>();
+  readonly #turns: Turns;
   #temporaryNames = 0;
 
-  constructor(engine: XenstoreEngine, log: ServerLog = SILENT) {
+  constructor(engine: XenstoreEngine, log: ServerLog = SILENT, clock: StoreClock = systemStoreClock) {
     this.#engine = engine;
     this.#log = log;
+    this.#turns = new Turns(clock);
   }
 
   /**
@@ -93,7 +91,9 @@ export class XenstoreServer {
     socket.on('error', () => socket.destroy());
     let client: SocketClient;
     try {
-      client = new SocketClient(this.#engine, socket, domid, () => this.#overflow(domid));
+      // Guests must not be able to have dom0 wait for them.
+      const turn = domid === 0 ? new Turn(this.#turns) : undefined;
+      client = new SocketClient(this.#engine, socket, domid, turn, () => this.#overflow(domid));
     } catch (error) {
       this.counters.refused++;
       this.#log.log('debug', 'xenstore connection refused', { domid, reason: String(error) });
@@ -110,71 +110,6 @@ export class XenstoreServer {
       domid,
       limitBytes: domid === 0 ? MAX_WAITING_BYTES.dom0 : MAX_WAITING_BYTES.guest,
     });
-  }
-}
-
-/** One accepted socket and its engine connection. */
-class SocketClient {
-  readonly #socket: Socket;
-  readonly #connection: EngineConnection;
-  readonly #isGuest: boolean;
-  readonly #onOverflow: () => void;
-  /** Received while the client did not read its replies. */
-  #postponed: Buffer | undefined;
-
-  constructor(engine: XenstoreEngine, socket: Socket, domid: number, onOverflow: () => void) {
-    this.#socket = socket;
-    this.#isGuest = domid !== 0;
-    this.#onOverflow = onOverflow;
-    this.#connection = engine.connect(
-      domid,
-      (bytes) => this.#send(bytes),
-      () => socket.end(),
-    );
-  }
-
-  start(): void {
-    const socket = this.#socket;
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
-    socket.on('drain', () => {
-      this.#connection.release();
-      if (!socket.writableNeedDrain) this.#resume();
-    });
-    socket.on('end', () => socket.end());
-    socket.on('close', () => this.#connection.close());
-  }
-
-  #receive(chunk: Buffer): void {
-    if (!this.#isGuest) {
-      this.#connection.push(chunk);
-      if (this.#socket.writableLength + this.#connection.waitingBytes > PAUSE_DOM0_BYTES) this.#socket.pause();
-      return;
-    }
-    for (let at = 0; at < chunk.length; at += GUEST_PIECE_BYTES) {
-      if (this.#socket.writableNeedDrain) {
-        this.#postponed = chunk.subarray(at);
-        this.#socket.pause();
-        return;
-      }
-      this.#connection.push(chunk.subarray(at, at + GUEST_PIECE_BYTES));
-    }
-  }
-
-  #resume(): void {
-    const postponed = this.#postponed;
-    this.#postponed = undefined;
-    if (postponed !== undefined) this.#receive(postponed);
-    if (this.#postponed === undefined) this.#socket.resume();
-  }
-
-  #send(bytes: Buffer): void {
-    const socket = this.#socket;
-    if (socket.destroyed || socket.writableEnded) return;
-    const limit = this.#isGuest ? MAX_WAITING_BYTES.guest : MAX_WAITING_BYTES.dom0;
-    if (socket.writableLength + bytes.length > limit) {
-      this.#onOverflow();
-      socket.destroy();
-    } else if (!socket.write(bytes)) this.#connection.hold();
   }
 }
 

@@ -44,7 +44,11 @@ function commit(core: StoreCore, request: Request, transaction: Transaction): Da
   if (transaction.failed) return 'ENOMEM';
   const problem = quotaProblem(core, request, transaction);
   if (problem !== undefined) return problem;
-  if (!transaction.isCurrent(core.tree)) return 'EAGAIN';
+  if (!transaction.isCurrent(core.tree)) {
+    request.connection.conflicts++;
+    return 'EAGAIN';
+  }
+  request.connection.commits++;
   transaction.apply(core.tree);
   fireForTransaction(core, transaction);
   for (const [domid, change] of transaction.nodeCounts) {
