@@ -8,7 +8,7 @@ import { ChannelError } from '../base/errors.js';
 import { printable } from '../console/name.js';
 import { askDaemon } from './control-client.js';
 import type { Dom0Environment } from './environment.js';
-import { fetchFigures } from './figures.js';
+import { fetchFigures, isWriterPresent } from './figures.js';
 import { followOutput } from './follow-output.js';
 import { type HostEnd, openHostEnd } from './open-channel.js';
 
@@ -42,7 +42,7 @@ export async function openDialogue(request: DialogueRequest, env: Dom0Environmen
     return dialogueOf(followed({ ...request, since: now }, env), undefined);
   }
   if (force !== undefined) await releaseWriter(end, force.by, env);
-  else if ((await fetchFigures(env, end))?.['hostOpen'] === true) throw writerPresent(end);
+  else if (await isWriterPresent(env, end, signal)) throw writerPresent(end);
   const socket = await openHostEnd(end, signal);
   if (since === undefined) return dialogueOf(socket, socket);
   // Everything comes by offset then; what the daemon gives its client is the same once more.

@@ -17,7 +17,6 @@ export interface Progress {
   readonly unconsumedBytes: number;
   /** Bytes that the present writing client has sent. */
   readonly writerBytes: number;
-  readonly hostOpen: boolean;
 }
 
 /** undefined: no daemon answers, or it does not serve this channel. */
@@ -46,8 +45,21 @@ export async function fetchProgress(where: Where, channel: ServedChannel): Promi
   return {
     unconsumedBytes,
     writerBytes: typeof writerBytes === 'number' ? writerBytes : 0,
-    hostOpen: figures?.['hostOpen'] === true,
   };
+}
+
+/** The daemon misses a client that has gone without a word within a second, unless another one comes. */
+const MISSED_WITHIN_MS = 1500;
+
+/** Whether another client is writing. One that has just gone may still be shown for a moment: that is waited for. */
+export async function isWriterPresent(
+  env: Where & { readonly clock: Clock },
+  channel: ServedChannel,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const isFree = async (): Promise<boolean> => (await fetchFigures(env, channel))?.['hostOpen'] !== true;
+  if (await isFree()) return false;
+  return !(await pollUntil(isFree, { clock: env.clock, endMs: env.clock.now() + MISSED_WITHIN_MS, signal }));
 }
 
 const FIRST_PAUSE_MS = 10;

@@ -5,7 +5,7 @@
 import type { Socket } from 'node:net';
 import { ChannelError } from '../base/errors.js';
 import type { Dom0Environment } from './environment.js';
-import { fetchFigures, fetchProgress, pollUntil } from './figures.js';
+import { fetchProgress, isWriterPresent, pollUntil } from './figures.js';
 import { type HostEnd, openHostEnd } from './open-channel.js';
 
 export interface SendRequest {
@@ -48,9 +48,10 @@ export async function send(request: SendRequest, env: Dom0Environment): Promise<
   }
 }
 
-async function checkNobodyWrites({ end, waitConsumed }: SendRequest, env: Dom0Environment): Promise<void> {
-  const figures = waitConsumed ? await fetchProgress(env, end) : await fetchFigures(env, end);
-  if (figures?.hostOpen === true) throw writerPresent(end);
+async function checkNobodyWrites({ end, waitConsumed, signal }: SendRequest, env: Dom0Environment): Promise<void> {
+  // Where nobody can say what the guest has taken, nothing is sent.
+  if (waitConsumed) await fetchProgress(env, end);
+  if (await isWriterPresent(env, end, signal)) throw writerPresent(end);
 }
 
 class Sending {

@@ -132,6 +132,21 @@ describe('xenchannel connect where another client writes', () => {
     );
   });
 
+  it('waits for one that has just gone without a word', async () => {
+    const { host, path, connect } = await bench();
+    const client = await host.client(path);
+    await until('it is there', () => host.channel().hostOpen);
+    // A half-closed connection is not read any more, so its end is only found by asking.
+    client.socket.end();
+    await new Promise((settle) => client.socket.once('finish', settle));
+    client.socket.destroy();
+    const terminal = new FakeTerminal();
+    const running = connect(terminal);
+    await connected(running);
+    terminal.write('\x1d');
+    expect(await running.done).toBe(0);
+  });
+
   it('takes its place with --force, and the loser says who did', async () => {
     const { host, connect, tty } = await bench();
     const loserTerminal = new FakeTerminal();
