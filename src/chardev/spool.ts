@@ -6,6 +6,39 @@
 /** What gives way when the spool is full. */
 export type OverflowPolicy = 'drop-oldest' | 'drop-newest';
 
+/** What a session needs of a spool: this one, or one that survives the process (file-spool.ts). */
+export interface SpoolQueue {
+  readonly limitBytes: number;
+  /** Where the bytes are now. */
+  readonly storage: 'memory' | 'file';
+  readonly size: number;
+  /** Bytes thrown away since the beginning. */
+  readonly dropped: number;
+  /** Copies `bytes` behind what is there; returns how many bytes, old or new, had to be dropped for it. */
+  append(bytes: Uint8Array): number;
+  /** Copies `bytes` before what is there: they are older. Returns how many bytes had to be dropped. */
+  prepend(bytes: Uint8Array): number;
+  /**
+   * Room for `count` bytes right behind the newest, to be written into and then committed; undefined where there is none
+   * in one piece that outlives the process. Valid until the next change.
+   */
+  reserve(count: number): Uint8Array | undefined;
+  commit(count: number): void;
+  /** The oldest bytes as one view, at most `maxBytes`; not all that is there when it wraps. Valid until the next change. */
+  peek(maxBytes?: number): Uint8Array;
+  /** Removes the `count` oldest bytes, after `peek`. For `keptBehind` see `keepBehind`. */
+  consume(count: number, keptBehind?: number): void;
+  /** Of all consumed bytes the last `count` would be lost with this process: the next one is to find them. */
+  keepBehind(count: number): void;
+  copyAll(): Buffer;
+  /** From now on holds `rest`, which ends as the queue does: the part that nobody took, and what came back before it. */
+  keepLast(rest: Uint8Array): void;
+  /** Everything that must be carried over to the next process. Not to be used afterwards. */
+  leave(): Buffer;
+  /** What came and what was dropped before this queue existed: in the process before a restart. */
+  setTotals(totals: { readonly receivedBytes: number; readonly droppedBytes: number }): void;
+}
+
 export interface SpoolOptions {
   readonly limitBytes: number;
   readonly policy?: OverflowPolicy;
@@ -15,7 +48,8 @@ export interface SpoolOptions {
 const FIRST_STORAGE_BYTES = 4096;
 const KEPT_STORAGE_BYTES = 65536;
 
-export class Spool {
+export class Spool implements SpoolQueue {
+  readonly storage = 'memory';
   readonly limitBytes: number;
   readonly policy: OverflowPolicy;
   /** Circular; `#size` bytes from `#head` on. Its length is a power of two or the limit. */
@@ -33,12 +67,10 @@ export class Spool {
     return this.#size;
   }
 
-  /** Bytes thrown away since the beginning. */
   get dropped(): number {
     return this.#dropped;
   }
 
-  /** Copies `bytes` behind what is there; returns how many bytes, old or new, had to be dropped for it. */
   append(bytes: Uint8Array): number {
     const excess = Math.max(0, this.#size + bytes.length - this.limitBytes);
     this.#dropped += excess;
@@ -52,19 +84,20 @@ export class Spool {
     return excess;
   }
 
-  /** Copies `bytes` before what is there: they are older. Returns how many bytes had to be dropped. */
   prepend(bytes: Uint8Array): number {
     const rest = this.takeAll();
     return this.append(bytes) + this.append(rest);
   }
 
-  /** The oldest bytes as one view, at most `maxBytes`; not all that is there when it wraps. Valid until the next change. */
+  reserve(): undefined {}
+
+  commit(): void {}
+
   peek(maxBytes = this.#size): Uint8Array {
     const count = Math.min(this.#size, maxBytes, this.#storage.length - this.#head);
     return this.#storage.subarray(this.#head, this.#head + count);
   }
 
-  /** Removes the `count` oldest bytes, after `peek`. */
   consume(count: number): void {
     this.#skip(count);
     if (this.#size > 0) return;
@@ -72,22 +105,39 @@ export class Spool {
     if (this.#storage.length > KEPT_STORAGE_BYTES) this.#storage = Buffer.alloc(0);
   }
 
-  /** Everything, as a copy; the spool is empty afterwards. Dropped bytes stay counted. */
-  takeAll(): Buffer {
+  /** In memory nothing outlives the process. */
+  keepBehind(): void {}
+
+  copyAll(): Buffer {
     const all = Buffer.allocUnsafe(this.#size);
-    let at = 0;
-    while (this.#size > 0) {
-      const piece = this.peek();
-      all.set(piece, at);
-      at += piece.length;
-      this.consume(piece.length);
-    }
+    const first = this.peek();
+    all.set(first);
+    all.set(this.#storage.subarray(0, all.length - first.length), first.length);
     return all;
   }
 
-  /** Counts bytes that were dropped before this spool existed: those of the process before a restart. */
+  /** Everything, as a copy; the spool is empty afterwards. Dropped bytes stay counted. */
+  takeAll(): Buffer {
+    const all = this.copyAll();
+    this.consume(all.length);
+    return all;
+  }
+
+  keepLast(rest: Uint8Array): void {
+    if (rest.length <= this.#size) this.consume(this.#size - rest.length);
+    else this.prepend(rest.subarray(0, rest.length - this.#size));
+  }
+
+  leave(): Buffer {
+    return this.takeAll();
+  }
+
   addDropped(count: number): void {
     this.#dropped += count;
+  }
+
+  setTotals({ droppedBytes }: { readonly droppedBytes: number }): void {
+    this.#dropped = droppedBytes;
   }
 
   #skip(count: number): void {
