@@ -16,7 +16,14 @@ const MAX_PIECE_BYTES = 8192;
 export type Figures = Pick<
   ChannelStatus,
   'fromGuestBytes' | 'deliveredBytes' | 'droppedBytes' | 'spoolBytes' | 'toGuestBytes'
-> & { readonly inputDroppedBytes: number };
+> & {
+  readonly inputDroppedBytes: number;
+  /** Read from clients and not yet in the ring. */
+  readonly inputBytes: number;
+};
+
+/** What it says when a channel is over. */
+export type Final = Omit<Figures, 'inputDroppedBytes' | 'inputBytes'>;
 
 export interface ChannelPlace {
   readonly domid: number;
@@ -64,6 +71,7 @@ const NONE: Figures = {
   spoolBytes: 0,
   toGuestBytes: 0,
   inputDroppedBytes: 0,
+  inputBytes: 0,
 };
 
 export class SoakChannel {
@@ -85,6 +93,7 @@ export class SoakChannel {
   #clientStuck = false;
   #guestStuck = false;
   #quiet = false;
+  #staying = false;
   #clients = 0;
   #undrained = 0;
   #crashes = 0;
@@ -116,11 +125,17 @@ export class SoakChannel {
   /** What the daemon says now; `generation` tells one daemon from the next. */
   sample(status: ChannelStatus, generation: number): void {
     const dropped = status.chardev['inputDroppedBytes'];
+    const backlog = status.chardev['inputBacklogBytes'];
     const clients = status.chardev['clients'];
-    this.#last = { ...status, inputDroppedBytes: typeof dropped === 'number' ? dropped : 0 };
+    this.#last = {
+      ...status,
+      inputDroppedBytes: typeof dropped === 'number' ? dropped : 0,
+      inputBytes: status.inputBytes + (typeof backlog === 'number' ? backlog : 0),
+    };
     this.#clientsNow = { generation, clients: typeof clients === 'number' ? clients : 0 };
     const { fromGuestBytes, deliveredBytes, droppedBytes, spoolBytes } = status;
-    if (fromGuestBytes !== deliveredBytes + droppedBytes + spoolBytes) {
+    // While a channel is taken away, its last bytes are on their way to the client and in no figure.
+    if (!status.detaching && fromGuestBytes !== deliveredBytes + droppedBytes + spoolBytes) {
       this.#complain(
         `the daemon's own ledger: ${fromGuestBytes} != ${deliveredBytes} + ${droppedBytes} + ${spoolBytes}`,
       );
@@ -167,10 +182,8 @@ export class SoakChannel {
   /** Nothing is under way any more, as far as this end can see. */
   get settled(): boolean {
     const { spoolBytes, toGuestBytes } = this.#last;
-    const inflight =
-      this.#downAccepted - this.#before.toGuestBytes - this.#before.downLost - this.#dropped().down - toGuestBytes;
     const received = this.#down.received === this.#before.toGuestBytes + toGuestBytes;
-    return this.#admitted && spoolBytes === 0 && this.#guest.unsent === 0 && inflight === 0 && received;
+    return this.#admitted && spoolBytes === 0 && this.#guest.unsent === 0 && this.#downUnderWay() === 0 && received;
   }
 
   /** A last piece each way, behind everything else: when it arrives, every hole before it is known. */
@@ -187,13 +200,19 @@ export class SoakChannel {
     return ends && this.#up.unplaced + this.#down.unplaced === 0;
   }
 
+  /** For a message: what is still under way. */
   describe(): string {
-    return JSON.stringify({
-      admitted: this.#admitted,
-      unsent: this.#guest.unsent,
-      last: this.#last,
-      ...this.account(),
-    });
+    const { spoolBytes, inputBytes } = this.#last;
+    const underWay = this.#downUnderWay();
+    return `${this.label}: admitted ${this.#admitted}, unsent ${this.#guest.unsent}, spool ${spoolBytes}, to the guest ${underWay} of which the daemon has ${inputBytes}`;
+  }
+
+  /** After `sample` behind an orderly restart: what clients had sent is in the ring or with the new daemon. */
+  checkRestored(): void {
+    const underWay = this.#downUnderWay();
+    const { inputBytes } = this.#last;
+    if (underWay !== inputBytes)
+      this.#complain(`an orderly restart left ${inputBytes} of ${underWay} bytes that clients had sent`);
   }
 
   reopen(): void {
@@ -201,8 +220,9 @@ export class SoakChannel {
     this.#guest.reopen();
   }
 
-  /** A client that reads and will read what comes at the end. */
-  get readerPresent(): boolean {
+  /** From now on the client stays as it is. True: it reads, and will read what comes at the end. */
+  stay(): boolean {
+    this.#staying = true;
     return this.#admitted && this.#client?.connected === true && !this.#clientStuck;
   }
 
@@ -222,8 +242,8 @@ export class SoakChannel {
   }
 
   /** `final`: what the daemon said when the channel ended; undefined while it is served. */
-  account(final?: Figures): Account {
-    if (final !== undefined) this.#last = { ...final, inputDroppedBytes: this.#last.inputDroppedBytes };
+  account(final?: Final): Account {
+    if (final !== undefined) this.#last = { ...this.#last, ...final };
     const { fromGuestBytes, deliveredBytes, droppedBytes, toGuestBytes } = this.#last;
     const before = this.#before;
     const produced = before.fromGuestBytes + fromGuestBytes;
@@ -273,6 +293,12 @@ export class SoakChannel {
 
   // -------------------------------------------------------------------------------------------------------------------
 
+  /** Taken from clients, and neither in the ring nor known to be lost. */
+  #downUnderWay(): number {
+    const gone = this.#before.downLost + this.#dropped().down;
+    return this.#downAccepted - this.#before.toGuestBytes - this.#last.toGuestBytes - gone;
+  }
+
   #dropped(): { readonly up: number; readonly down: number } {
     return {
       up: this.#before.droppedBytes + this.#last.droppedBytes,
@@ -304,12 +330,13 @@ export class SoakChannel {
       if (!this.#client.writable) this.#unstick();
       return;
     }
-    if (random.chance(1 / 300)) this.#toggleStuck(this.#client);
+    if (random.chance(1 / 300) && !this.#staying) this.#toggleStuck(this.#client);
     if (!this.#admitted) return;
     if (random.chance(0.5)) {
       const length = random.magnitude(MAX_PIECE_BYTES);
       this.#downAccepted += this.#client.write(this.#downStream.bytes(this.#downAccepted, length));
     }
+    if (this.#staying) return;
     if (random.chance(1 / 600) && !this.#halfClosed) {
       this.#halfClosed = true;
       this.#client.endInput();
