@@ -1,12 +1,15 @@
 /**
  * What the daemon keeps for one client: identity, watches, transactions, messages of the current batch. Knows no socket
- * beyond the two callbacks it was given.
+ * beyond the callbacks it was given.
  */
 import type { Domain } from './domains.js';
 import type { Output } from './output.js';
 import type { Actor } from './permission-check.js';
 import type { Transaction } from './transactions.js';
 import type { Watch } from './watches.js';
+
+/** What the owner of the connection does for it; see XenstoreEngine.connect. */
+export type ClientEnd = Pick<Connection, 'send' | 'tryWrite' | 'onClosedByServer'>;
 
 export class Connection implements Actor {
   readonly domid: number;
@@ -17,6 +20,7 @@ export class Connection implements Actor {
   /** What relative paths hang below. */
   readonly base: string;
   readonly send: (bytes: Buffer) => void;
+  readonly tryWrite: ((bytes: Buffer, length: number) => number) | undefined;
   readonly onClosedByServer: () => void;
 
   /** By path and token. */
@@ -26,11 +30,6 @@ export class Connection implements Actor {
   /** Transactions that took effect, and that did not because of others. */
   commits = 0;
   conflicts = 0;
-  /** Transactions in progress. */
-  get open(): number {
-    return this.transactions.size;
-  }
-
   /** Position among the connections that the daemon serves in turn. */
   sequence = 0;
   closed = false;
@@ -47,12 +46,18 @@ export class Connection implements Actor {
   firing = 0;
   firingAllowed = false;
 
-  constructor(domid: number, domain: Domain | undefined, send: (bytes: Buffer) => void, onClosedByServer: () => void) {
+  constructor(domid: number, domain: Domain | undefined, { send, tryWrite, onClosedByServer }: ClientEnd) {
     this.domid = domid;
     this.domain = domain;
     this.privileged = domid === 0;
     this.base = `/local/domain/${domid}/`;
     this.send = send;
+    this.tryWrite = tryWrite;
     this.onClosedByServer = onClosedByServer;
+  }
+
+  /** Transactions in progress. */
+  get open(): number {
+    return this.transactions.size;
   }
 }

@@ -186,7 +186,8 @@ export class StoreCore {
     if (connection.held && output.length <= MAX_HELD_BYTES) return;
     connection.output = undefined;
     if (connection.pendingEvents.size > 0) connection.pendingEvents.clear();
-    const bytes = output.length > 0 ? output.take() : undefined;
+    const written = connection.tryWrite === undefined || output.length === 0 ? 0 : output.offer(connection.tryWrite);
+    const bytes = output.length > written ? output.take(written) : undefined;
     this.#pool.put(output);
     if (bytes !== undefined) connection.send(bytes);
   }

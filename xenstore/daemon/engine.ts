@@ -59,15 +59,21 @@ export class XenstoreEngine {
   /**
    * A new client that acts as domain `domid`; 0 is a privileged socket in dom0. `send` gets whole messages, everything
    * that one chunk caused in one piece. `onClosedByServer` is called when the daemon ends the connection.
-   * Throws XenstoreError ENOENT for a domain that is not introduced.
+   * `tryWrite` may be asked first: it sends the first `length` bytes as far as it can without keeping any, and returns how
+   * many; `send` gets the rest. Throws XenstoreError ENOENT for a domain that is not introduced.
    */
-  connect(domid: number, send: (bytes: Buffer) => void, onClosedByServer: () => void): EngineConnection {
+  connect(
+    domid: number,
+    send: (bytes: Buffer) => void,
+    onClosedByServer: () => void,
+    tryWrite?: (bytes: Buffer, length: number) => number,
+  ): EngineConnection {
     const core = this.#core;
     const domain = domid === 0 ? undefined : core.domains.introduced(domid);
     if (domid !== 0 && domain === undefined) {
       throw new XenstoreError('ENOENT', `domain ${domid} is not introduced to xenstore: it has no connection`);
     }
-    const connection = new Connection(domid, domain, send, onClosedByServer);
+    const connection = new Connection(domid, domain, { send, onClosedByServer, tryWrite });
     connection.sequence = ++core.sequence;
     core.connections.add(connection);
     domain?.connections.add(connection);

@@ -24,12 +24,17 @@ export class Output {
     return this.#bytes.length;
   }
 
-  /** A copy of everything collected; the collector is empty afterwards. */
-  take(): Buffer {
-    const bytes = Buffer.allocUnsafe(this.#length);
-    this.#bytes.copy(bytes, 0, 0, this.#length);
+  /** A copy of what was collected, from that byte on; the collector is empty afterwards. */
+  take(from = 0): Buffer {
+    const bytes = Buffer.allocUnsafe(this.#length - from);
+    this.#bytes.copy(bytes, 0, from, this.#length);
     this.#length = 0;
     return bytes;
+  }
+
+  /** Shows what was collected, for the time of the call. */
+  offer(tryWrite: (bytes: Buffer, length: number) => number): number {
+    return tryWrite(this.#bytes, this.#length);
   }
 
   discard(): void {

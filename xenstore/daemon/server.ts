@@ -27,6 +27,12 @@ export interface ServerCounters {
   overflowed: number;
 }
 
+export interface ServerOptions {
+  readonly clock?: StoreClock;
+  /** Whether sockets are read and written past Node's streams where that is possible. Default true. */
+  readonly direct?: boolean;
+}
+
 const SILENT: ServerLog = { log: () => {} };
 
 export class XenstoreServer {
@@ -35,9 +41,15 @@ export class XenstoreServer {
   readonly #log: ServerLog;
   readonly #listeners = new Set<Listener>();
   readonly #turns: Turns;
+  readonly #direct: boolean;
   #temporaryNames = 0;
 
-  constructor(engine: XenstoreEngine, log: ServerLog = SILENT, clock: StoreClock = systemStoreClock) {
+  constructor(
+    engine: XenstoreEngine,
+    log: ServerLog = SILENT,
+    { clock = systemStoreClock, direct = true }: ServerOptions = {},
+  ) {
+    this.#direct = direct;
     this.#engine = engine;
     this.#log = log;
     this.#turns = new Turns(clock);
@@ -50,7 +62,7 @@ export class XenstoreServer {
   async listen(socketPath: string, domid = 0): Promise<Listener> {
     await refuseIfTaken(socketPath);
     const sockets = new Set<Socket>();
-    const server = createServer((socket) => this.#accept(socket, domid, sockets));
+    const server = createServer({ pauseOnConnect: true }, (socket) => this.#accept(socket, domid, sockets));
     // Bound elsewhere and moved into place: clients never see a socket that has the wrong mode or does not answer.
     const temporary = `${socketPath}.${process.pid}-${this.#temporaryNames++}`;
     await bind(server, temporary);
@@ -77,30 +89,34 @@ export class XenstoreServer {
 
   async #close(listener: Listener, server: Server, sockets: ReadonlySet<Socket>): Promise<void> {
     if (!this.#listeners.delete(listener)) return;
-    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    // Its callback would wait for sockets that others have taken over.
+    server.close();
     const gone = [...sockets].map((socket) => new Promise((resolve) => socket.once('close', resolve)));
     for (const socket of sockets) socket.destroy();
     rmSync(listener.path, { force: true });
-    await Promise.all([closed, ...gone]);
+    await Promise.all(gone);
     this.#log.log('info', 'xenstore socket closed', { path: listener.path, domid: listener.domid });
   }
 
-  #accept(socket: Socket, domid: number, sockets: Set<Socket>): void {
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
-    socket.on('error', () => socket.destroy());
+  #accept(accepted: Socket, domid: number, sockets: Set<Socket>): void {
     let client: SocketClient;
     try {
       // Guests must not be able to have dom0 wait for them.
       const turn = domid === 0 ? new Turn(this.#turns) : undefined;
-      client = new SocketClient(this.#engine, socket, domid, turn, () => this.#overflow(domid));
+      const options = { domid, turn, direct: this.#direct, onOverflow: () => this.#overflow(domid) };
+      client = new SocketClient(this.#engine, accepted, options);
     } catch (error) {
       this.counters.refused++;
       this.#log.log('debug', 'xenstore connection refused', { domid, reason: String(error) });
-      socket.destroy();
+      accepted.on('error', () => {});
+      accepted.destroy();
       return;
     }
     this.counters.accepted++;
+    const { socket } = client;
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    socket.on('error', () => socket.destroy());
     client.start();
   }
 

@@ -2,6 +2,7 @@
  * One accepted socket and its engine connection: back-pressure, and waiting for a turn. Nothing of the protocol.
  */
 import type { Socket } from 'node:net';
+import { takeOver } from './direct-socket.js';
 import type { EngineConnection, XenstoreEngine } from './engine.js';
 import type { Turn } from './turns.js';
 
@@ -12,8 +13,20 @@ const PAUSE_DOM0_BYTES = 1024 * 1024;
 /** A guest's requests are handled in pieces of this size, so that one chunk cannot cause replies without bound. */
 const GUEST_PIECE_BYTES = 4096;
 
+const NOTHING = Buffer.alloc(0);
+
+export interface SocketClientOptions {
+  readonly domid: number;
+  /** Of dom0's clients only. */
+  readonly turn: Turn | undefined;
+  readonly onOverflow: () => void;
+  /** Without a stream in between, if possible. */
+  readonly direct: boolean;
+}
+
 export class SocketClient {
   readonly #socket: Socket;
+  readonly #tryWrite: (bytes: Buffer, length: number) => number;
   readonly #connection: EngineConnection;
   /** Of dom0's clients only. */
   readonly #turn: Turn | undefined;
@@ -23,20 +36,29 @@ export class SocketClient {
   #postponed: Buffer | undefined;
   #waitsForTurn = false;
 
-  constructor(engine: XenstoreEngine, socket: Socket, domid: number, turn: Turn | undefined, onOverflow: () => void) {
-    this.#socket = socket;
+  /** `accepted` is paused; SocketClient may replace it by another: see `socket`. */
+  constructor(engine: XenstoreEngine, accepted: Socket, options: SocketClientOptions) {
+    const { domid, turn, onOverflow, direct } = options;
     this.#turn = turn;
     this.#onOverflow = onOverflow;
     this.#connection = engine.connect(
       domid,
       (bytes) => this.#send(bytes),
-      () => socket.end(),
+      () => this.#socket.end(),
+      (bytes, length) => this.#tryWrite(bytes, length),
     );
+    // Not before: a client that is refused keeps its socket.
+    const { socket, tryWrite } = takeOver(accepted, direct, (chunk) => this.#receive(chunk));
+    this.#socket = socket;
+    this.#tryWrite = tryWrite;
+  }
+
+  get socket(): Socket {
+    return this.#socket;
   }
 
   start(): void {
     const socket = this.#socket;
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     socket.on('drain', () => {
       this.#connection.release();
       if (!socket.writableNeedDrain) this.#resume();
@@ -46,14 +68,18 @@ export class SocketClient {
       this.#connection.close();
       this.#turn?.leave();
     });
+    socket.resume();
   }
 
   #receive(chunk: Buffer): void {
     if (this.#turn === undefined) this.#pushOfGuest(chunk);
-    else if (this.#connection.startsTransaction(chunk) && this.#turn.mustWait(this.#onTurn)) {
-      this.#waitsForTurn = true;
-      this.#postponed = chunk;
+    else if (this.#waitsForTurn) {
+      // Who waits for an answer sends nothing; of others no more than this is read.
+      this.#postponed = Buffer.concat([this.#postponed ?? NOTHING, chunk]);
       this.#socket.pause();
+    } else if (this.#connection.startsTransaction(chunk) && this.#turn.mustWait(this.#onTurn)) {
+      this.#waitsForTurn = true;
+      this.#postponed = Buffer.from(chunk);
     } else this.#pushOfDom0(this.#turn, chunk);
   }
 
@@ -66,7 +92,7 @@ export class SocketClient {
   #pushOfGuest(chunk: Buffer): void {
     for (let at = 0; at < chunk.length; at += GUEST_PIECE_BYTES) {
       if (this.#socket.writableNeedDrain) {
-        this.#postponed = chunk.subarray(at);
+        this.#postponed = Buffer.from(chunk.subarray(at));
         this.#socket.pause();
         return;
       }
@@ -78,7 +104,7 @@ export class SocketClient {
     const postponed = this.#postponed;
     this.#waitsForTurn = false;
     this.#postponed = undefined;
-    this.#socket.resume();
+    if (this.#socket.isPaused()) this.#socket.resume();
     if (postponed !== undefined && this.#turn !== undefined) this.#pushOfDom0(this.#turn, postponed);
   }
 
