@@ -75,8 +75,10 @@ async function runConnect(io: Io, domain: string, name: string, options: Options
   const escapeByte = options.escape === 'none' ? undefined : options.escape;
   const onTerminal = io.stdin.isTTY === true;
   const leave = escapeByte === undefined ? 'no key leaves' : `${describeEscape(escapeByte)} leaves`;
+  const joined = join(io, dialogue, { escapeByte, quitAfterMs });
+  // Only now: from here on every key goes to the channel, ^C included.
   if (onTerminal) io.stderr.write(`connected to ${end.label}${readOnly ? ', read-only' : ''}; ${leave}\r\n`);
-  const who = await join(io, dialogue, { escapeByte, quitAfterMs });
+  const who = await joined;
   const by = who === 'peer-closed' && !readOnly ? await replacedBy(end, startMs, env) : undefined;
   if (by !== undefined) throw takenOver(end, by);
   if (onTerminal) io.stderr.write(who === 'escape' ? '\nleft\n' : '\nclosed by the other side\n');
