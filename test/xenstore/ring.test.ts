@@ -267,6 +267,24 @@ describe('a daemon on a ring', () => {
     expect(server.counters.reconnects).toBe(0);
   });
 
+  it('tells a domain that has not read once of what changed many times', () => {
+    const domain = newDomain();
+    const dom0 = domain.engine.connect(
+      0,
+      () => {},
+      () => {},
+    );
+    dom0.push(request(Op.Write, '/local/domain/5/data\0'));
+    dom0.push(request(Op.SetPerms, '/local/domain/5/data\0n5\0'));
+    converse(domain, [request(Op.Watch, 'data\0t\0')]);
+    // The first event that finds no space makes the others wait.
+    for (let i = 0; i < 100; i++) dom0.push(request(Op.Write, `/local/domain/5/data/${i}\0`));
+    for (let i = 0; i < 1000; i++) dom0.push(request(Op.Write, '/local/domain/5/data/again\0'));
+    const events = decoded(converse(domain, []));
+    expect(events).toHaveLength(101);
+    expect(events[100]).toBe('15 0 data/again|t|');
+  });
+
   it('reads no further request of a domain that does not read, and keeps a bounded number of events', () => {
     const domain = newDomain();
     const { engine, page, server } = domain;
@@ -286,9 +304,8 @@ describe('a daemon on a ring', () => {
     }
     const afterRequests = server.waitingBytes;
     expect(afterRequests).toBeLessThan(256 * 1024);
-    const write = request(Op.Write, `/local/domain/5/big\0${'w'.repeat(2000)}`);
-    for (let i = 0; i < 40_000; i++) dom0.push(write);
-    expect(server.waitingBytes).toBeLessThan(2 * 1024 * 1024 + afterRequests);
+    for (let i = 0; i < 90_000; i++) dom0.push(request(Op.Write, `/local/domain/5/big/${i}-${'w'.repeat(60)}\0`));
+    expect(server.waitingBytes).toBeLessThan(4 * 1024 * 1024 + 2 * afterRequests);
     expect(server.counters.droppedEvents).toBeGreaterThan(10_000);
     // Once it reads, every request of its ring is answered.
     const answers = decoded(converse(domain, [read.subarray(written), request(Op.GetDomainPath, '5\0', 77)]));
