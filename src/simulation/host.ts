@@ -38,6 +38,8 @@ export interface SimulatedHostOptions {
   readonly like?: Likeness;
   /** What the guests' tty lines are made of. Default: real PTYs. */
   readonly ttys?: TtyMaker;
+  /** Default: one in memory. A shared one lets daemons of other processes serve this host's channels. */
+  readonly hypervisor?: SimulatedHypervisor;
 }
 
 /** What runs in a domain, in the order in which it was started; ended in the opposite order. */
@@ -50,7 +52,7 @@ interface Parts {
   readonly madeRoot: boolean;
 }
 
-type Settings = Required<Omit<SimulatedHostOptions, 'domains' | 'daemon' | 'like'>>;
+type Settings = Required<Omit<SimulatedHostOptions, 'domains' | 'daemon' | 'like' | 'hypervisor'>>;
 
 export class SimulatedHost {
   readonly root: string;
@@ -84,7 +86,7 @@ export class SimulatedHost {
     const { root, clock = systemClock, log = silentLogger, random = randomBytes, agent = true } = options;
     // Each socket is bound beside its final place first, under a longer name.
     checkSocketPath(join(root, 'dom65535/dev/xen/xenbus.4194304-9999'));
-    const hypervisor = new SimulatedHypervisor();
+    const { hypervisor = new SimulatedHypervisor() } = options;
     const like = options.like === undefined ? {} : { like: options.like };
     const madeRoot = (await mkdir(root, { recursive: true })) !== undefined;
     const path = join(root, 'xenstored.sock');

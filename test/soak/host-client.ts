@@ -27,6 +27,7 @@ export class HostClient {
       socket.on(event, () => {
         // From here on the descriptor may be somebody else's.
         this.#state = 'over';
+        this.#readAhead();
         socket.destroy();
       });
     }
@@ -82,11 +83,16 @@ export class HostClient {
     this.#state = 'over';
   }
 
-  #readNow(): void {
+  /** What Node has taken from a socket that was paused; a reset comes before it is asked for. */
+  #readAhead(): void {
     this.#socket.removeAllListeners('data');
     this.#socket.pause();
     for (let chunk = this.#socket.read() as Buffer | null; chunk !== null; chunk = this.#socket.read())
       this.#onBytes(chunk);
+  }
+
+  #readNow(): void {
+    this.#readAhead();
     const buffer = Buffer.allocUnsafe(65536);
     try {
       for (;;) {

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { killAgainAndAgain } from './crash-process.js';
 import { soak } from './soak.js';
 
 const { values } = parseArgs({
@@ -12,6 +13,8 @@ const { values } = parseArgs({
     channels: { type: 'string', default: '12' },
     crashes: { type: 'string', default: '20' },
     ptys: { type: 'boolean', default: false },
+    kills: { type: 'string' },
+    command: { type: 'string', default: 'dist/src/cli/main.js' },
   },
 });
 
@@ -37,6 +40,21 @@ function failed(lines: readonly string[]): never {
 
 process.on('uncaughtException', (error) => failed([error.stack ?? String(error)]));
 process.on('unhandledRejection', (error) => failed([error instanceof Error ? (error.stack ?? '') : String(error)]));
+
+if (values.kills !== undefined) {
+  const kills = Number(values.kills);
+  print(`scripts/soak --kills ${kills} --seed ${seed}`);
+  const result = await killAgainAndAgain({ root, seed, kills, main: values.command, print });
+  const { up, down } = result;
+  const row = ({ label, received, missing, repeated, holes }: typeof up): string =>
+    `${label.padEnd(14)} received ${received}, missing ${missing} in ${holes.length} holes, twice ${repeated}`;
+  print(row(up));
+  print(row(down));
+  if (result.complaints.length > 0) failed(result.complaints);
+  print(`within the stated bounds after ${kills} kills of a real process`);
+  rmSync(root, { recursive: true, force: true });
+  process.exit(0);
+}
 
 print(again);
 const { complaints, counts } = await soak({

@@ -1,6 +1,7 @@
-/** `xenchannel daemon`: serves the channels of all domains, on a genuine Xen. */
+/** `xenchannel daemon`: serves the channels of all domains, on a genuine Xen or on a simulated host of another process. */
 import type { Command } from 'commander';
-import type { LogLevel } from '../../base/log.js';
+import type { Logger, LogLevel } from '../../base/log.js';
+import type { Hypervisor } from '../../hypervisor/ports.js';
 import { aborted } from '../context.js';
 import { type Io, runDirectoryOf } from '../io.js';
 import { addLogOption, loggerOf } from '../logging.js';
@@ -8,6 +9,7 @@ import { parseDomidOption } from '../options.js';
 
 interface Options {
   backendDomid: number;
+  hypervisor?: string;
   logLevel: LogLevel;
 }
 
@@ -23,19 +25,20 @@ export function addDaemon(program: Command, io: Io): void {
   addLogOption(program.command('daemon'), 'info')
     .description('serve the channels of all domains, until stopped')
     .option('--backend-domid <id>', 'the domain this runs in', parseDomidOption, 0)
+    .option('--hypervisor <dir>', 'instead of Xen: the one that `xenchannel simulate --hypervisor <dir>` shares')
     .addHelpText('after', EXAMPLES)
     .action((options: Options) => runDaemon(io, options));
 }
 
-async function runDaemon(io: Io, { backendDomid, logLevel }: Options): Promise<void> {
-  const [{ openXenHypervisor }, { BackendDaemon }, { XenstoreClient }] = await Promise.all([
-    import('../../hypervisor/xen.js'),
+async function runDaemon(io: Io, options: Options): Promise<void> {
+  const { backendDomid, logLevel } = options;
+  const [{ BackendDaemon }, { XenstoreClient }] = await Promise.all([
     import('../../backend/daemon.js'),
     import('../../../xenstore/client/client.js'),
   ]);
   const log = loggerOf(io, logLevel);
   const runDirectory = runDirectoryOf(io.env);
-  const hypervisor = openXenHypervisor({ log });
+  const hypervisor = await openHypervisor(options, log);
   try {
     const store = await XenstoreClient.connect({ env: io.env, clock: io.clock, signal: io.signal });
     try {
@@ -48,4 +51,10 @@ async function runDaemon(io: Io, { backendDomid, logLevel }: Options): Promise<v
   } finally {
     hypervisor.close();
   }
+}
+
+async function openHypervisor({ hypervisor }: Options, log: Logger): Promise<Hypervisor> {
+  if (hypervisor !== undefined)
+    return (await import('../../hypervisor/shared-simulated.js')).openSharedBackend(hypervisor);
+  return (await import('../../hypervisor/xen.js')).openXenHypervisor({ log });
 }

@@ -17,6 +17,7 @@ interface Options {
   like?: Likeness;
   agent: boolean;
   daemon: boolean;
+  hypervisor?: string;
   logLevel: LogLevel;
 }
 
@@ -42,18 +43,24 @@ export function addSimulate(program: Command, io: Io): void {
     .option('--like <xenstored>', 'answer like xenstored-4.17, xenstored or oxenstored', parseLikeness)
     .option('--no-agent', 'without our agent in the guests')
     .option('--no-daemon', 'without our daemon in dom0')
+    .option('--hypervisor <dir>', 'share pages and event channels there, for `xenchannel daemon --hypervisor <dir>`')
     .addHelpText('after', EXAMPLES)
     .action((options: Options) => runSimulate(io, options));
 }
 
-async function runSimulate(io: Io, { domains, root, like, agent, daemon, logLevel }: Options): Promise<void> {
+async function runSimulate(
+  io: Io,
+  { domains, root, like, agent, daemon, hypervisor, logLevel }: Options,
+): Promise<void> {
   const specs = typeof domains === 'number' ? domains : readDomainsFile(domains);
   const { SimulatedHost } = await import('../../simulation/index.js');
   const host = await SimulatedHost.start({
     root: root === undefined ? await mkdtemp(join(tmpdir(), 'xenchannel-')) : resolve(root),
     domains: specs,
     agent,
-    daemon,
+    // A daemon of this process cannot reach what is shared.
+    daemon: daemon && hypervisor === undefined,
+    ...(hypervisor === undefined ? {} : { hypervisor: await shareHypervisor(resolve(hypervisor)) }),
     clock: io.clock,
     log: loggerOf(io, logLevel),
     ...(like === undefined ? {} : { like }),
@@ -66,4 +73,8 @@ async function runSimulate(io: Io, { domains, root, like, agent, daemon, logLeve
   } finally {
     await host.stop();
   }
+}
+
+async function shareHypervisor(directory: string) {
+  return new (await import('../../hypervisor/shared-simulated.js')).SharedHypervisor(directory);
 }
