@@ -59,19 +59,23 @@ export class HostStore {
     const toGuest = doorbell(() => {
       for (const handler of handlers) handler();
     });
-    const server = new RingServer({ engine: this.#engine, domid, page, notify: toGuest });
+    // A real kernel would wait for ever, but it is gone with its domain; what waits here must hear of it.
+    let store: XenstoreClient | undefined;
+    const onGone = (): void => void store?.close();
+    const server = new RingServer({ engine: this.#engine, domid, page, notify: toGuest, onGone });
     const onEvent = (handler: () => void): (() => void) => {
       handlers.add(handler);
       return () => handlers.delete(handler);
     };
     const open = ringOpener({ page, notify: doorbell(() => server.poll()), onEvent, clock: this.#clock });
     const via = { name: `the ring of domain ${domid}`, open };
-    const store = await XenstoreClient.connect({ via, clock: this.#clock, reconnect: false });
+    const client = await XenstoreClient.connect({ via, clock: this.#clock, reconnect: false });
+    store = client;
     const end = async (): Promise<void> => {
-      await store.close();
+      await client.close();
       server.close();
     };
-    return { store, end };
+    return { store: client, end };
   }
 
   /** The hypervisor has no such domain any more: VIRQ_DOM_EXC. */

@@ -14,6 +14,8 @@ export interface RingServerOptions {
   readonly page: Uint8Array;
   /** Rings the domain; may be called from inside `poll`. */
   readonly notify: () => void;
+  /** The domain is gone: nothing will be answered any more. */
+  readonly onGone?: () => void;
 }
 
 export interface RingCounters {
@@ -33,8 +35,6 @@ export class RingServer {
   #connection: EngineConnection | undefined;
   #waiting: Buffer[] = [];
   #waitingBytes = 0;
-  /** The engine keeps further messages, so that equal events become one as they do in a genuine daemon. */
-  #held = false;
   #closed = false;
   /** Messages are written where `poll` is at work anyway. */
   #polling = false;
@@ -54,7 +54,7 @@ export class RingServer {
 
   /** Bytes that wait for the domain to make space. */
   get waitingBytes(): number {
-    return this.#waitingBytes + (this.#connection?.waitingBytes ?? 0);
+    return this.#waitingBytes;
   }
 
   /** The domain rang, or may have. */
@@ -81,13 +81,18 @@ export class RingServer {
     this.#drop();
   }
 
+  #gone(): void {
+    this.close();
+    this.#options.onGone?.();
+  }
+
   #connect(): void {
     const { engine, domid } = this.#options;
     this.#connection = engine.connect(
       domid,
       (bytes) => this.#send(bytes),
       // A domain that is gone needs no explanation.
-      () => (engine.isIntroduced(domid) ? this.#ignore(RingError.protocol) : this.close()),
+      () => (engine.isIntroduced(domid) ? this.#ignore(RingError.protocol) : this.#gone()),
     );
     this.#page.reset();
     this.#page.error = RingError.none;
@@ -98,7 +103,7 @@ export class RingServer {
   #reconnect(): void {
     this.#drop();
     if (!this.#options.engine.isIntroduced(this.#options.domid)) {
-      this.close();
+      this.#gone();
       return;
     }
     this.counters.reconnects++;
@@ -110,7 +115,6 @@ export class RingServer {
     this.#connection = undefined;
     this.#waiting = [];
     this.#waitingBytes = 0;
-    this.#held = false;
     connection?.close();
   }
 
@@ -125,13 +129,7 @@ export class RingServer {
     let changed = false;
     while (this.#connection !== undefined) {
       if (this.#writeWaiting()) changed = true;
-      if (this.#waiting.length > 0) this.#hold();
       if (this.#waiting.length > 0 || this.#connection === undefined) break;
-      if (this.#held) {
-        this.#held = false;
-        this.#connection.release();
-        continue;
-      }
       const requests = this.#page.requests.read();
       if (requests === undefined) this.#ignore(RingError.index);
       else if (requests.length === 0) break;
@@ -147,12 +145,6 @@ export class RingServer {
     this.#waiting.push(kept);
     this.#waitingBytes += kept.length + PIECE_BYTES;
     if (!this.#polling && this.#writeWaiting()) this.#options.notify();
-    if (this.#waiting.length > 0 && !this.#polling) this.#hold();
-  }
-
-  #hold(): void {
-    this.#held = true;
-    this.#connection?.hold();
   }
 
   /** The replies in a batch of whole messages: there are as many of them as requests have been read. */
