@@ -18,6 +18,7 @@ import { type Finding, inspectBackend, isDomainAlive, isSameChannel, readDomainU
 import { DAEMON, EventLog } from './events.js';
 import { HandoverFiles } from './handover.js';
 import { type ChardevMaker, defaultChardev } from './make-chardev.js';
+import { Restorer } from './restorer.js';
 import type { DaemonStatus } from './status.js';
 import { Timers, TurnQueue } from './turns.js';
 
@@ -29,6 +30,8 @@ export interface DaemonOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly runDirectory: string;
+  /** Where the records of channels that shall exist lie. Absent: none are brought back. */
+  readonly stateDirectory?: string;
   /** The domain this daemon runs in. Default 0. */
   readonly backendDomid?: number;
   /** Default: sockets, and for the rest a host end that says it is not there. */
@@ -58,6 +61,7 @@ export class BackendDaemon {
   readonly #watches: Watch[] = [];
   readonly #lingering = new Map<Promise<void>, Chardev>();
   readonly #dirty: DirtySet;
+  readonly #restorer: Restorer | undefined;
   #state: 'running' | 'stopping' | 'over' = 'running';
 
   /**
@@ -84,6 +88,9 @@ export class BackendDaemon {
     this.#handovers = new HandoverFiles(runDirectory);
     this.#startedAt = new Date(clock.now()).toISOString();
     this.#events = new EventLog(clock);
+    const { stateDirectory } = options;
+    this.#restorer =
+      stateDirectory === undefined ? undefined : new Restorer({ ...options, stateDirectory, events: this.#events });
     this.#control = new ControlServer({
       path: `${runDirectory}/control.sock`,
       events: this.#events,
@@ -108,6 +115,7 @@ export class BackendDaemon {
       runDirectory: this.#options.runDirectory,
       channels: [...this.#channels.values()].map(({ controller }) => controller.status()),
       refused: [...this.#refused.values()],
+      wanted: this.#restorer?.status() ?? [],
     };
   }
 
@@ -125,6 +133,7 @@ export class BackendDaemon {
     this.#events.publish('stopping', DAEMON);
     this.#dirty.stop();
     this.#timers.stop();
+    await this.#restorer?.stop();
     await Promise.all(this.#watches.map((watch) => watch.stop().catch(() => {})));
     await this.#dirty.settled();
     await Promise.all([...this.#channels.values()].map((served) => this.#stopChannel(served)));
@@ -142,6 +151,7 @@ export class BackendDaemon {
     this.#state = 'over';
     this.#dirty.stop();
     this.#timers.stop();
+    this.#restorer?.abandon();
     this.#turns.stop();
     for (const { controller } of this.#channels.values()) controller.abandon();
     for (const chardev of this.#lingering.values()) chardev.abandon();
@@ -156,13 +166,14 @@ export class BackendDaemon {
     const root = backendsPath(this.#backendDomid);
     await this.#watch(root, (path) => this.#backendChanged(path.slice(root.length + 1)));
     for (const special of ['@introduceDomain', '@releaseDomain'])
-      await this.#watch(special, () => this.#checkDomains());
+      await this.#watch(special, () => this.#domainsChanged());
     await this.#scan();
     await this.#dirty.settled();
     const stale = this.#handovers.discardExcept((domid, deviceId) => this.#channels.has(`${domid}/${deviceId}`));
     if (stale.length > 0) this.#log.log('warn', 'handovers of channels that are gone were removed', { stale });
     this.#log.log('info', 'daemon started', { channels: this.#channels.size, refused: this.#refused.size });
     this.#events.publish('started', DAEMON, { channels: this.#channels.size });
+    this.#restorer?.domainsChanged();
   }
 
   async #watch(path: string, listener: (path: string) => void): Promise<void> {
@@ -304,6 +315,11 @@ export class BackendDaemon {
   }
 
   // --- domains -------------------------------------------------------------------------------------------------------
+
+  #domainsChanged(): void {
+    this.#checkDomains();
+    this.#restorer?.domainsChanged();
+  }
 
   /** xenstore does not say who came or went, so all are looked at. A ring of a dead domain must be unmapped at once. */
   #checkDomains(): void {

@@ -7,6 +7,8 @@ import type { Clock } from '../base/clock.js';
 export type EventType =
   /** A channel was found and is served from now on. */
   | 'appeared'
+  /** A wanted channel was attached to a domain that came without it. */
+  | 'restored'
   | 'connected'
   /** The ring was given back: the guest closed its end or began anew. */
   | 'disconnected'

@@ -5,6 +5,7 @@
 import type { XenbusState } from '../console/xenbus-state.js';
 import type { ChannelConfig } from './discovery.js';
 import type { FrontendSight, Phase } from './handshake.js';
+import type { WantedStatus } from './restorer.js';
 import type { ChannelSession } from './session.js';
 
 /** Bytes that may be missing or repeated, because the daemon before this one did not stop in order. */
@@ -76,6 +77,8 @@ export interface DaemonStatus {
     readonly code: string;
     readonly message: string;
   }[];
+  /** Channels that shall exist on running domains, and what became of them since the domain or the daemon came. */
+  readonly wanted: readonly WantedStatus[];
 }
 
 /** What a controller knows of its channel; the rest follows from it. */

@@ -130,6 +130,15 @@ export const ERRORS = {
     exit: EXIT.environment,
     manual: 'The backend nodes of a channel contradict themselves or hold values that attach never writes.',
   },
+  'state-corrupt': {
+    exit: EXIT.environment,
+    manual: 'A file of the state directory is damaged, or is not as we write them; it is left alone.',
+  },
+  'state-locked': {
+    exit: EXIT.environment,
+    manual: 'Another program has been changing the same record of the state directory for too long.',
+  },
+  'apply-incomplete': { exit: EXIT.partial, manual: 'Some of what the file asks for could not be done.' },
   'bytes-dropped': { exit: EXIT.partial, manual: 'A bounded queue overflowed; the count says how much was dropped.' },
   interrupted: { exit: EXIT.interrupted, manual: 'Ended by a signal.' },
 } as const satisfies Record<string, ErrorEntry>;

@@ -39,6 +39,14 @@ export interface AttachRequest {
   readonly waitMs?: number;
   /** Check all, write nothing, return the writes. */
   readonly dryRun?: boolean;
+  /** Only to this one, whatever `domain` means by now. */
+  readonly uuid?: string | undefined;
+  /** The same domain under other ids, as while it migrates to its own host: its socket paths may be taken over. */
+  readonly formerDomids?: readonly number[];
+  /** The daemon itself attaches: it knows what it would answer. */
+  readonly byDaemon?: boolean;
+  /** Called when the channel is attached, and before its guest is waited for. Not with `dryRun`. */
+  readonly onAttached?: (domain: Domain, address: ChannelAddress) => Promise<void>;
   readonly signal?: AbortSignal;
 }
 
@@ -59,6 +67,7 @@ export interface AttachResult extends ChannelAddress {
 export async function attach(store: Store, request: AttachRequest, env: Dom0Environment): Promise<AttachResult> {
   const { spec } = request;
   const domain = await resolveDomain(store, request.domain);
+  if (request.uuid !== undefined && request.uuid !== domain.uuid) throw goneMeanwhile(domain);
   const warnings: string[] = [];
   const unserved = spec.deviceId === undefined ? undefined : checkDeviceId(spec.deviceId);
   if (unserved !== undefined) warnings.push(unserved);
@@ -67,16 +76,20 @@ export async function attach(store: Store, request: AttachRequest, env: Dom0Envi
   if (env.backendDomid === 0) await checkPathIsFree(path, spec, env.runDirectory);
   await checkAlive(store, domain);
 
-  const planned = { domain, spec, path, backendDomid: env.backendDomid };
+  const { formerDomids = [] } = request;
+  const planned = { domain, spec, path, backendDomid: env.backendDomid, formerDomids };
   const { address, writes } =
     request.dryRun === true
       ? await store.transaction((tx) => planInTransaction(tx, planned))
       : spec.backend === 'qemu' && spec.connection === 'socket'
         ? await attachToQemu(store, planned, env)
         : await writeInTransaction(store, planned);
+  if (request.dryRun !== true) await request.onAttached?.(domain, address);
   const connected = request.waitMs !== undefined && request.dryRun !== true;
   const askDaemon = async (): Promise<string[]> =>
-    spec.backend === 'native' && request.dryRun !== true ? daemonWarnings(env, address) : [];
+    spec.backend === 'native' && request.dryRun !== true && request.byDaemon !== true
+      ? daemonWarnings(env, address)
+      : [];
   if (connected) await waitConnected(store, { domain, address, request, askDaemon });
   warnings.push(...(await askDaemon()));
   return {
@@ -101,7 +114,13 @@ async function daemonWarnings(env: Dom0Environment, address: ChannelAddress): Pr
 }
 
 type Plan = { readonly address: ChannelAddress; readonly writes: readonly NodeWrite[] };
-type PlanInput = { domain: Domain; spec: ChannelSpec; path: string; backendDomid: number };
+type PlanInput = {
+  domain: Domain;
+  spec: ChannelSpec;
+  path: string;
+  backendDomid: number;
+  formerDomids: readonly number[];
+};
 
 function writeInTransaction(store: Store, input: PlanInput): Promise<Plan> {
   return store.transaction(async (tx) => {
@@ -127,7 +146,7 @@ async function attachToQemu(store: Store, input: PlanInput, env: Dom0Environment
 }
 
 async function planInTransaction(tx: StoreOperations, input: PlanInput): Promise<Plan> {
-  const { domain, spec, path, backendDomid } = input;
+  const { domain, spec, backendDomid } = input;
   await checkSameDomain(tx, domain);
   const { ids } = await consoleIds(tx, domain.domid, backendDomid);
   await checkNameIsFree(tx, input, ids);
@@ -139,16 +158,19 @@ async function planInTransaction(tx: StoreOperations, input: PlanInput): Promise
     );
   }
   const deviceId = spec.deviceId ?? lowestFreeDeviceId(new Set(ids));
-  await checkPathHasNoOwner(tx, path, backendDomid);
+  await checkPathHasNoOwner(tx, input);
   const address = { domid: domain.domid, deviceId, backendDomid };
-  return { address, writes: channelWrites(address, spec, path) };
+  return { address, writes: channelWrites(address, spec, input.path) };
 }
 
 /** A domid may be reused between our look at the name and the transaction; a uuid is not. */
 async function checkSameDomain(tx: StoreOperations, domain: Domain): Promise<void> {
   const now = await readDomain(tx, domain.domid);
-  if (now !== undefined && now.uuid === domain.uuid) return;
-  throw new ChannelError('domain-not-found', `domain ${describeDomain(domain)} has gone meanwhile`, {
+  if (now === undefined || now.uuid !== domain.uuid) throw goneMeanwhile(domain);
+}
+
+function goneMeanwhile(domain: Domain): ChannelError {
+  return new ChannelError('domain-not-found', `domain ${describeDomain(domain)} has gone meanwhile`, {
     domid: domain.domid,
   });
 }
@@ -183,9 +205,15 @@ async function checkNameIsFree(tx: StoreOperations, input: PlanInput, ids: reado
 }
 
 /** Two servers at one path steal it from each other, whatever domains they serve (qemu:util/qemu-sockets.c unlinks it). */
-async function checkPathHasNoOwner(tx: StoreOperations, path: string, backendDomid: number): Promise<void> {
+async function checkPathHasNoOwner(
+  tx: StoreOperations,
+  { path, backendDomid, formerDomids }: PlanInput,
+): Promise<void> {
   const backends = backendsPath(backendDomid);
-  const domids = (await tx.tryDirectory(backends)).filter((text) => parseDomid(text) !== undefined);
+  const domids = (await tx.tryDirectory(backends)).filter((text) => {
+    const domid = parseDomid(text);
+    return domid !== undefined && !formerDomids.includes(domid);
+  });
   await mapBounded(domids, async (domid) => {
     for (const deviceId of await tx.tryDirectory(`${backends}/${domid}`)) {
       const taken = await tx.tryReadText(`${backends}/${domid}/${deviceId}/path`);

@@ -28,6 +28,8 @@ export interface DetachRequest {
   /** How long guest and backend have to close. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
+  /** Called when the end has begun, and before anybody is waited for. */
+  readonly onClosing?: (domain: Domain) => Promise<void>;
 }
 
 export interface DetachResult extends ChannelAddress {
@@ -50,6 +52,7 @@ export async function detach(store: Store, request: DetachRequest, env: Dom0Envi
   });
   if ('channel' in domain) return resultOfLeftover(domain, name);
   const channel = await store.transaction((tx) => beginClosing(tx, { domain, name, deviceId }, env.backendDomid));
+  await request.onClosing?.(domain);
   const closing: Closing = { store, env, domain, channel, signal, force };
   const warnings = force ? await forceRelease(closing) : await waitClosed(closing, timeoutMs);
   await store.transaction((tx) => removeNodes(tx, channel));

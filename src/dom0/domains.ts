@@ -22,6 +22,8 @@ const MAX_SUGGESTIONS = 3;
 const DOMID = /^(0|[1-9]\d{0,4})$/;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
+export const isUuid = (text: unknown): text is string => typeof text === 'string' && UUID.test(text);
+
 /** The domid a directory name below /local/domain stands for; undefined for anything else. */
 export function parseDomid(text: string): number | undefined {
   return DOMID.test(text) && Number(text) < FIRST_RESERVED_DOMID ? Number(text) : undefined;

@@ -9,6 +9,8 @@ export interface Dom0Environment {
   /** The domain whose daemon serves channels: 0 unless this is a driver domain. */
   readonly backendDomid: number;
   readonly clock: Clock;
+  /** Where the records of channels that shall exist lie; absent: there are none. */
+  readonly stateDirectory?: string;
   /** Where libxl keeps its QMP sockets; default /run/xen. */
   readonly xenRunDirectory?: string;
 }

@@ -7,6 +7,7 @@ import { frontendPath, KEY } from '../console/layout.js';
 import { type ChannelRecord, nameProblemOf, readChannels, readUnforged, type Server } from './channels.js';
 import { type Domain, listDomains, resolveDomain } from './domains.js';
 import { type Dom0Environment, mapBounded } from './environment.js';
+import { listMissing, type MissingChannel } from './wanted.js';
 
 export interface ListedChannel {
   readonly domid: number;
@@ -38,6 +39,10 @@ export interface Listing {
   readonly channels: readonly ListedChannel[];
   /** Consoles beyond the limit for one domain. */
   readonly leftOut: number;
+  /** Recorded, and not attached. */
+  readonly wanted: readonly MissingChannel[];
+  /** Records that cannot be read. */
+  readonly recordProblems: readonly string[];
 }
 
 /** All channels, by domain and device id; `domain` (id, name or uuid) restricts them to one. */
@@ -51,7 +56,8 @@ export async function list(store: StoreOperations, env: Dom0Environment, domain?
     leftOut += found.leftOut;
     channels.push(...(await mapBounded(found.channels, (channel) => describe(store, one, channel))));
   }
-  return { channels, leftOut };
+  const { missing, problems } = await listMissing(store, env, domain === undefined ? undefined : domains[0]);
+  return { channels, leftOut, wanted: missing, recordProblems: problems };
 }
 
 async function describe(store: StoreOperations, domain: Domain, channel: ChannelRecord): Promise<ListedChannel> {

@@ -31,6 +31,8 @@ interface Connection {
   readonly reference: number;
   readonly port: number;
   readonly index: number;
+  /** Of a domain id that is no more: nothing of it can be given back. */
+  readonly lost?: boolean;
 }
 
 export interface DeviceStatus {
@@ -46,7 +48,7 @@ export interface DeviceStatus {
 export class ConsoleDevice {
   readonly nodename: string;
   readonly busId: string;
-  readonly #kernel: KernelParts;
+  #kernel: KernelParts;
   #state: XenbusState = 'initialising';
   #connection: Connection | undefined;
   #hungUp = false;
@@ -77,12 +79,10 @@ export class ConsoleDevice {
     const { sysfs, store, log } = this.#kernel;
     sysfs.add(this.busId, this.nodename);
     try {
-      const backendDomid = Number(await store.readText(`${this.nodename}/backend-id`));
-      const backend = await store.readText(`${this.nodename}/backend`);
-      await this.#connect(backendDomid);
+      const otherEnd = await this.#readOtherEnd(store);
+      await this.#connect(otherEnd.domid);
       this.#bound = true;
-      this.#backendStatePath = `${backend}/state`;
-      this.#backendWatch = await store.watch(this.#backendStatePath, onBackend);
+      await this.#watchBackend(otherEnd.path, onBackend);
       sysfs.emit(this.busId, 'bind');
     } catch (error) {
       if (isXenstoreError(error, 'closed', 'disconnected')) throw error;
@@ -91,6 +91,41 @@ export class ConsoleDevice {
       this.#disconnect();
       await this.#switchState('closed').catch(() => {});
     }
+  }
+
+  /**
+   * The domain goes on under another id, on another xenstore connection. What it had granted and bound is gone with the
+   * former one. Without nodes the device stays as it was, terminal included, and is dead
+   * (linux:drivers/xen/xenbus/xenbus_probe.c, xenbus_dev_resume).
+   */
+  async resume(kernel: KernelParts, onBackend: () => void): Promise<void> {
+    this.#kernel = kernel;
+    this.#backendWatch = undefined; // it ended with the connection
+    if (this.#connection !== undefined) this.#connection = { ...this.#connection, lost: true };
+    if (!this.#bound) return;
+    try {
+      const otherEnd = await this.#readOtherEnd(kernel.store);
+      this.#state = 'initialising';
+      this.#disconnect();
+      this.#hungUp = false;
+      await this.#connect(otherEnd.domid);
+      await this.#watchBackend(otherEnd.path, onBackend);
+    } catch (error) {
+      if (isXenstoreError(error, 'closed', 'disconnected')) throw error;
+      kernel.log.log('warn', 'failed to restore', { device: this.nodename, error: String(error) });
+    }
+  }
+
+  async #readOtherEnd(store: Store): Promise<{ domid: number; path: string }> {
+    const domid = Number(await store.readText(`${this.nodename}/backend-id`));
+    const path = await store.readText(`${this.nodename}/backend`);
+    if (!(await store.exists(path))) throw new Error(`ENOENT: ${path}`);
+    return { domid, path };
+  }
+
+  async #watchBackend(path: string, onBackend: () => void): Promise<void> {
+    this.#backendStatePath = `${path}/state`;
+    this.#backendWatch = await this.#kernel.store.watch(this.#backendStatePath, onBackend);
   }
 
   async backendChanged(): Promise<void> {
@@ -117,7 +152,8 @@ export class ConsoleDevice {
   }
 
   async #connect(backendDomid: number): Promise<void> {
-    const { domid, hypervisor, store, lines, clock } = this.#kernel;
+    const kernel = this.#kernel;
+    const { domid, hypervisor, store, lines, clock } = kernel;
     // Only the last character counts: 11 collides with 1, and whatever ends in 0 is taken for the primary console.
     const digit = this.nodename.charCodeAt(this.nodename.length - 1) - '0'.charCodeAt(0);
     if (digit === 0) throw new Error('ENODEV: the device id ends in 0');
@@ -127,7 +163,9 @@ export class ConsoleDevice {
     const console = new HvcConsole({
       vtermno: HVC_COOKIE + digit,
       ring: new GuestRing(page),
-      notify: () => hypervisor.notify(domid, port),
+      notify: () => {
+        if (this.#kernel === kernel) hypervisor.notify(domid, port);
+      },
       clock,
     });
     this.#connection = { console, reference, port, index: lines.allocate(console) };
@@ -163,6 +201,7 @@ export class ConsoleDevice {
     if (connection === undefined) return;
     this.#hangUp();
     this.#connection = undefined;
+    if (connection.lost === true) return;
     hypervisor.closePort(domid, connection.port);
     if (!hypervisor.revoke(domid, connection.reference)) {
       log.log('warn', 'ring page freed while the backend maps it', { device: this.nodename });

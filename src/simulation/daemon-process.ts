@@ -14,6 +14,7 @@ export interface DaemonProcessOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly runDirectory: string;
+  readonly stateDirectory: string;
 }
 
 export class DaemonProcess {
@@ -27,7 +28,8 @@ export class DaemonProcess {
     this.#rights = rights;
   }
 
-  static async start({ connect, hypervisor, clock, log, runDirectory }: DaemonProcessOptions): Promise<DaemonProcess> {
+  static async start(options: DaemonProcessOptions): Promise<DaemonProcess> {
+    const { connect, hypervisor, clock, log, runDirectory, stateDirectory } = options;
     const store = await connect();
     const rights = hypervisor.openBackend(0);
     try {
@@ -37,6 +39,7 @@ export class DaemonProcess {
         clock,
         log,
         runDirectory,
+        stateDirectory,
         backendDomid: 0,
       });
       return new DaemonProcess(daemon, store, rights);

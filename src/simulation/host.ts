@@ -3,7 +3,7 @@
  * real guest agent. Holds no product logic: what attaches, serves and links is the product itself.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, rm, rmdir } from 'node:fs/promises';
+import { mkdir, rm, rmdir, symlink, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Likeness } from '../../xenstore/daemon/likeness.js';
 import type { Store } from '../../xenstore/index.js';
@@ -11,6 +11,7 @@ import type { BackendDaemon } from '../backend/daemon.js';
 import { type Clock, systemClock } from '../base/clock.js';
 import { ChannelError } from '../base/errors.js';
 import { type Logger, silentLogger } from '../base/log.js';
+import { domainPath } from '../console/layout.js';
 import { checkSocketPath } from '../console/spec.js';
 import { GuestAgent } from '../guest/agent.js';
 import { SimulatedHypervisor } from '../hypervisor/simulated.js';
@@ -18,7 +19,7 @@ import { DaemonProcess } from './daemon-process.js';
 import { HostStore } from './host-store.js';
 import { LinuxGuest } from './linux-guest.js';
 import { ptyTtys } from './pty-tty.js';
-import type { DomainSpec, RunningDomain, SimulatedDomain } from './simulated-domain.js';
+import type { DomainSpec, RestoreOptions, RunningDomain, SimulatedDomain } from './simulated-domain.js';
 import { buildDomain, prepareHost, removeDomain } from './toolstack.js';
 import type { TtyMaker } from './tty-port.js';
 
@@ -60,6 +61,8 @@ export class SimulatedHost {
   readonly storePath: string;
   /** The daemon's run directory. */
   readonly runDirectory: string;
+  /** The records of channels that shall exist. */
+  readonly stateDirectory: string;
   readonly hypervisor: SimulatedHypervisor;
   readonly #settings: Settings;
   readonly #xenstored: HostStore;
@@ -79,6 +82,7 @@ export class SimulatedHost {
     this.hypervisor = parts.hypervisor;
     this.storePath = parts.xenstored.path;
     this.runDirectory = join(settings.root, 'run');
+    this.stateDirectory = join(settings.root, 'state');
   }
 
   /** Resolves when every domain has booted and its agent has looked around once. */
@@ -135,7 +139,7 @@ export class SimulatedHost {
     this.hypervisor.createDomain(domid);
     this.#nextDomid = Math.max(this.#nextDomid, domid + 1);
     const named = { ...spec, name: spec.name ?? `guest${domid}`, uuid: spec.uuid ?? this.#uuid() };
-    const root = join(this.root, `dom${domid}`);
+    const root = this.#freeRoot(domid);
     const ends: (() => Promise<void>)[] = [];
     try {
       const { name, uuid, channels = [] } = named;
@@ -164,13 +168,49 @@ export class SimulatedHost {
     return this.createDomain(sameAgain);
   }
 
+  /**
+   * As `xl save` and `xl restore`, or as a migration to the same host: the guest goes on where it was, under a new domid
+   * and with the toolstack's own devices only. Its directory stays; one of the new domid's name leads to it.
+   */
+  async restoreDomain(domid: number, { beforeResume, migrate = false }: RestoreOptions = {}): Promise<SimulatedDomain> {
+    const { spec, root, kernel, kernelEnd, ends } = this.#running(domid);
+    const { name, uuid, channels = [] } = spec;
+    await kernel.suspend();
+    // The kernel goes on, with all that it remembers; its connections and what runs in it do not.
+    const powerOff = ends.indexOf(kernelEnd);
+    const others = ends.splice(0).filter((_, index) => index !== powerOff);
+    for (const end of others.reverse()) await end();
+    const remove = async (): Promise<void> => {
+      this.#domains.delete(domid);
+      await this.#forget(domid);
+    };
+    if (!migrate) await remove();
+    const newId = this.#nextDomid++;
+    this.hypervisor.createDomain(newId);
+    const startedAt = this.#settings.clock.now();
+    const named = migrate ? `${name}--incoming` : name;
+    await buildDomain(this.#store, { domid: newId, name: named, uuid, channels, startedAt });
+    await beforeResume?.(newId);
+    if (migrate) {
+      await this.#store.write(`${domainPath(domid)}/name`, `${name}--migratedaway`);
+      await this.#store.write(`${domainPath(newId)}/name`, name);
+    }
+    const link = join(this.root, `dom${newId}`);
+    await symlink(root, link);
+    const { domid: _, ...sameAgain } = spec;
+    const domain = await this.#boot(newId, root, { ...sameAgain, name, uuid }, [() => unlink(link)], kernel);
+    this.#domains.set(newId, domain);
+    if (migrate) await remove();
+    return domain;
+  }
+
   async startDaemon(): Promise<void> {
     if (this.#daemon !== undefined) throw new ChannelError('internal-bug', 'the daemon of this host is running');
     const { clock, log } = this.#settings;
-    const { hypervisor, runDirectory } = this;
+    const { hypervisor, runDirectory, stateDirectory } = this;
     await mkdir(runDirectory, { recursive: true });
     const connect = () => this.#xenstored.connect(this.storePath);
-    this.#daemon = await DaemonProcess.start({ connect, hypervisor, clock, log, runDirectory });
+    this.#daemon = await DaemonProcess.start({ connect, hypervisor, clock, log, runDirectory, stateDirectory });
   }
 
   /** SIGTERM. */
@@ -198,6 +238,7 @@ export class SimulatedHost {
       () => this.#xenstored.stop(),
       () => this.#settings.ttys.close(),
       () => rm(this.runDirectory, { recursive: true, force: true }),
+      () => rm(this.stateDirectory, { recursive: true, force: true }),
       () => this.#madeRoot && removeIfEmpty(this.root),
     ];
     const failures: unknown[] = [];
@@ -211,15 +252,24 @@ export class SimulatedHost {
     if (failures.length > 0) throw failures[0];
   }
 
-  async #boot(domid: number, root: string, spec: RunningDomain['spec'], ends: Ends): Promise<RunningDomain> {
+  /** `resumed`: a kernel that ran under another domid. */
+  async #boot(
+    domid: number,
+    root: string,
+    spec: RunningDomain['spec'],
+    ends: Ends,
+    resumed?: LinuxGuest,
+  ): Promise<RunningDomain> {
     const { log } = this.#settings;
     const storePath = join(root, 'dev/xen/xenbus');
     await mkdir(join(root, 'dev/xen'), { recursive: true });
     ends.push(await this.#xenstored.openDomain(domid, storePath));
     const ring = await this.#xenstored.connectKernel(domid);
     ends.push(ring.end);
-    const kernel = await this.#bootKernel(domid, root, spec, ring.store);
-    ends.push(() => kernel.powerOff());
+    await resumed?.resume({ domid, store: ring.store, log: log.with({ domid, in: 'kernel' }) });
+    const kernel = resumed ?? (await this.#bootKernel(domid, root, spec, ring.store));
+    const kernelEnd = (): Promise<void> => kernel.powerOff();
+    ends.push(kernelEnd);
     const connect = async (): Promise<Store> => {
       const store = await this.#xenstored.connect(storePath);
       ends.push(() => store.close());
@@ -230,7 +280,7 @@ export class SimulatedHost {
         ? await this.#startAgent(root, log.with({ domid, in: 'agent' }), await connect(), ends)
         : undefined;
     const { name, uuid } = spec;
-    return { domid, name, uuid, root, storePath, kernel, agent, spec, ends };
+    return { domid, name, uuid, root, storePath, kernel, agent, spec, ends, kernelEnd };
   }
 
   #bootKernel(domid: number, root: string, spec: DomainSpec, store: Store): Promise<LinuxGuest> {
@@ -258,10 +308,23 @@ export class SimulatedHost {
   /** libxl removes the nodes while the domain is paused, and the hypervisor has it until the end. */
   async #erase(domid: number, root: string, ends: Ends): Promise<void> {
     for (const end of ends.splice(0).reverse()) await end();
+    await this.#forget(domid);
+    await rm(root, { recursive: true, force: true });
+  }
+
+  /** A restored domain keeps the directory of its former id. */
+  #freeRoot(domid: number): string {
+    const taken = new Set(this.domains.map(({ root }) => root));
+    for (let again = 1; ; again++) {
+      const root = join(this.root, again === 1 ? `dom${domid}` : `dom${domid}-${again}`);
+      if (!taken.has(root)) return root;
+    }
+  }
+
+  async #forget(domid: number): Promise<void> {
     await removeDomain(this.#store, domid);
     this.hypervisor.destroyDomain(domid);
     this.#xenstored.domainGone(domid);
-    await rm(root, { recursive: true, force: true });
   }
 
   #running(domid: number): RunningDomain {

@@ -9,7 +9,7 @@ import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/log.js';
 import { GuestPage } from '../hypervisor/guest-page.js';
 import type { SimulatedHypervisor } from '../hypervisor/simulated.js';
-import type { DeviceStatus } from './console-device.js';
+import type { DeviceStatus, KernelParts } from './console-device.js';
 import { GuestRing } from './guest-ring.js';
 import { HvcConsole } from './hvc-console.js';
 import { HVC_COOKIE, HvcLines } from './hvc-lines.js';
@@ -36,19 +36,24 @@ export interface LinuxGuestOptions {
 
 export class LinuxGuest {
   readonly root: string;
-  readonly #options: LinuxGuestOptions;
+  #options: LinuxGuestOptions;
   readonly #lines: HvcLines;
+  readonly #sysfs: XenbusSysfs;
   readonly #bus: FrontendBus;
 
   private constructor(options: LinuxGuestOptions) {
-    const { root, domid, store, hypervisor, ttys, clock, log, onUevent = () => {} } = options;
+    const { root, ttys, onUevent = () => {} } = options;
     this.#options = options;
     this.root = root;
     this.#lines = new HvcLines(join(root, 'dev'), ttys);
-    const sysfs = new XenbusSysfs(root, onUevent);
-    const hangsUpOnClosing = (options.kernelVersion ?? '6.1') !== '5.10';
-    const lines = this.#lines;
-    this.#bus = new FrontendBus({ domid, store, hypervisor, lines, sysfs, clock, log, hangsUpOnClosing });
+    this.#sysfs = new XenbusSysfs(root, onUevent);
+    this.#bus = new FrontendBus(this.#parts());
+  }
+
+  #parts(): KernelParts {
+    const { domid, store, hypervisor, clock, log } = this.#options;
+    const hangsUpOnClosing = (this.#options.kernelVersion ?? '6.1') !== '5.10';
+    return { domid, store, hypervisor, lines: this.#lines, sysfs: this.#sysfs, clock, log, hangsUpOnClosing };
   }
 
   /** Resolves when the consoles that the toolstack prepared have been probed. */
@@ -57,6 +62,17 @@ export class LinuxGuest {
     if (options.primary ?? true) guest.#startPrimary();
     await guest.#bus.start();
     return guest;
+  }
+
+  /** As for `xl save`: it does nothing until `resume`. */
+  suspend(): Promise<void> {
+    return this.#bus.suspend();
+  }
+
+  /** Goes on as another domain: the same memory, other ids, another xenstore connection. */
+  async resume({ domid, store, log }: Pick<LinuxGuestOptions, 'domid' | 'store' | 'log'>): Promise<void> {
+    this.#options = { ...this.#options, domid, store, log };
+    await this.#bus.resume(this.#parts());
   }
 
   /** The secondary consoles, in the order in which they were probed. */

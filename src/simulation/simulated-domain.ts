@@ -33,9 +33,22 @@ export interface SimulatedDomain {
   readonly agent: GuestAgent | undefined;
 }
 
+/** What happens around a restore, in the order of xl (xen:tools/xl/xl_vmcontrol.c, xl_migrate.c). */
+export interface RestoreOptions {
+  /** Under the new domid, when the toolstack has built everything and the guest has not gone on yet. */
+  readonly beforeResume?: (domid: number) => Promise<void>;
+  /**
+   * As `xl migrate` to the same host: the new domain is built beside the old one, as NAME--incoming, and the old one is
+   * destroyed, as NAME--migratedaway, when the new one runs. Default: save, then restore.
+   */
+  readonly migrate?: boolean;
+}
+
 /** A domain with what only the host needs to end it. */
 export interface RunningDomain extends SimulatedDomain {
   readonly spec: Required<Pick<DomainSpec, 'name' | 'uuid'>> & DomainSpec;
   /** What runs in it, in the order in which it was started; ended in the opposite order. */
   readonly ends: (() => Promise<void>)[];
+  /** The one of them that powers the kernel off. */
+  readonly kernelEnd: () => Promise<void>;
 }

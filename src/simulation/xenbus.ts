@@ -9,7 +9,7 @@ import { ConsoleDevice, type DeviceStatus, type KernelParts } from './console-de
 const CONSOLES = 'device/console';
 
 export class FrontendBus {
-  readonly #kernel: KernelParts;
+  #kernel: KernelParts;
   readonly #devices = new Map<string, ConsoleDevice>();
   /** What is still to be looked at: device names, '' for the whole directory, `!name` for a backend's state. */
   readonly #dirty = new Set<string>();
@@ -26,6 +26,28 @@ export class FrontendBus {
     this.#watch = await this.#kernel.store.watch(CONSOLES, (path) => this.#changed(path));
     this.#touch('');
     while (this.#working !== undefined) await this.#working;
+  }
+
+  /** Suspended: nothing is looked at until `resume`. */
+  async suspend(): Promise<void> {
+    this.#stopped = true;
+    this.#dirty.clear();
+    await this.#working;
+  }
+
+  /**
+   * On the connection of the restored domain. Watches are set again and the devices that it had go on; nobody looks for
+   * others (linux:drivers/xen/xenbus/xenbus_xs.c, xs_resume; the event of the new watch names no device).
+   */
+  async resume(kernel: KernelParts): Promise<void> {
+    this.#kernel = kernel;
+    this.#stopped = false;
+    let first = true;
+    this.#watch = await kernel.store.watch(CONSOLES, (path) => {
+      if (!first) this.#changed(path);
+      first = false;
+    });
+    for (const [name, device] of this.#devices) await device.resume(kernel, () => this.#touch(`!${name}`));
   }
 
   /** In the order in which they were probed. */

@@ -177,7 +177,7 @@ describe('a listener that does not read', () => {
   it('costs the daemon nothing but a bounded queue, and learns how many events it missed', async () => {
     const events = new EventLog(systemClock);
     const path = `${temporaryDirectory()}/control.sock`;
-    const status = { pid: 1, startedAt: '', backendDomid: 0, runDirectory: '', channels: [], refused: [] };
+    const status = { pid: 1, startedAt: '', backendDomid: 0, runDirectory: '', channels: [], refused: [], wanted: [] };
     const control = new ControlServer({ path, events, status: () => status, channel: () => undefined });
     await control.start();
     onTestFinished(() => control.stop());

@@ -45,6 +45,8 @@ describe('list', () => {
     await host.store.setPermissions(`${FRONTEND}/xenchannel-host-open`, permissions('n0', 'r1'));
     expect(await list(host.store, host.env)).toEqual({
       leftOut: 0,
+      wanted: [],
+      recordProblems: [],
       channels: [
         {
           domid: 1,

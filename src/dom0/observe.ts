@@ -1,0 +1,67 @@
+/**
+ * How far a domain is: whether the toolstack has finished it and its kernel has begun, as far as xenstore tells, and
+ * which channels it has. Reads only; what a guest wrote is a hint here, never a fact.
+ */
+import type { Store, StoreOperations } from '../../xenstore/index.js';
+import { domainPath, libxlPath } from '../console/layout.js';
+import { consoleIds, readChannels } from './channels.js';
+import type { Domain } from './domains.js';
+import { mapBounded } from './environment.js';
+import type { Observed } from './reconcile.js';
+
+/** Frontends that are asked for a sign of life. */
+const MAX_SIGNS = 64;
+
+export interface Sight extends Observed {
+  /** Why nothing may be attached yet. */
+  readonly unready: string | undefined;
+}
+
+/** `patient`: long enough was waited for the toolstack to finish. */
+export async function observe(
+  store: Store,
+  domain: Domain,
+  { backendDomid, patient }: { backendDomid: number; patient: boolean },
+): Promise<Sight> {
+  const { domid } = domain;
+  const [unready, { channels }, { ids }, awake, built] = await Promise.all([
+    readinessProblem(store, domain, patient),
+    readChannels(store, domid, backendDomid),
+    consoleIds(store, domid, backendDomid),
+    isAwake(store, domid),
+    // libxl makes the primary console after all channels of the configuration, and before the domain runs.
+    store.exists(libxlPath(domid, 0)),
+  ]);
+  return { domid, channels, takenIds: ids, awake, settled: built || awake || patient, unready };
+}
+
+/** A toolstack writes a domain's directory at once and introduces it when it is built; others do it bit by bit. */
+async function readinessProblem(
+  store: Store,
+  { domid, name, uuid }: Domain,
+  patient: boolean,
+): Promise<string | undefined> {
+  if ((name === undefined || uuid === undefined) && !patient) {
+    return 'the toolstack has not given it a name and a uuid yet';
+  }
+  if (!(await store.exists(`${domainPath(domid)}/device`))) return 'the toolstack has not made its devices yet';
+  const permissions = await store.getPermissions(`${domainPath(domid)}/device`);
+  const reads = permissions.some(
+    ({ domid: who, access }, index) => who === domid && (index === 0 || access === 'r' || access === 'b'),
+  );
+  if (!reads) return 'it may not read its own devices yet';
+  if (!(await store.isDomainIntroduced(domid))) return 'it is not introduced to xenstore';
+  return undefined;
+}
+
+/** Some frontend is past Initialising: only a kernel that looked at its devices writes that. */
+async function isAwake(store: StoreOperations, domid: number): Promise<boolean> {
+  const root = `${domainPath(domid)}/device`;
+  const paths: string[] = [];
+  for (const kind of (await store.tryDirectory(root)).slice(0, MAX_SIGNS)) {
+    for (const id of await store.tryDirectory(`${root}/${kind}`)) paths.push(`${root}/${kind}/${id}/state`);
+    if (paths.length >= MAX_SIGNS) break;
+  }
+  const states = await mapBounded(paths.slice(0, MAX_SIGNS), (path) => store.tryReadText(path));
+  return states.some((state) => state === '3' || state === '4');
+}
