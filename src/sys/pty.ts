@@ -91,7 +91,10 @@ export class Pty {
   isSlaveOpen(): boolean {
     this.#pollBuffer.writeInt32LE(this.#master, 0);
     this.#pollBuffer.writeInt32LE(POLLIN, 4);
-    if (this.#libc.poll(this.#pollBuffer, 1, 0) < 0) throw callFailed(`poll of the master of ${this.slavePath}`);
+    // Even without waiting it can be interrupted by a signal; the next one is a while away.
+    while (this.#libc.poll(this.#pollBuffer, 1, 0) < 0) {
+      if (lastErrno() !== 'EINTR') throw callFailed(`poll of the master of ${this.slavePath}`);
+    }
     return (this.#pollBuffer.readInt16LE(6) & POLLHUP) === 0;
   }
 
