@@ -35,6 +35,8 @@ export class RingServer {
   #connection: EngineConnection | undefined;
   #waiting: Buffer[] = [];
   #waitingBytes = 0;
+  /** The engine keeps further messages, so that equal events become one as they do in a genuine daemon. */
+  #held = false;
   #closed = false;
   /** Messages are written where `poll` is at work anyway. */
   #polling = false;
@@ -54,7 +56,7 @@ export class RingServer {
 
   /** Bytes that wait for the domain to make space. */
   get waitingBytes(): number {
-    return this.#waitingBytes;
+    return this.#waitingBytes + (this.#connection?.waitingBytes ?? 0);
   }
 
   /** The domain rang, or may have. */
@@ -115,6 +117,7 @@ export class RingServer {
     this.#connection = undefined;
     this.#waiting = [];
     this.#waitingBytes = 0;
+    this.#held = false;
     connection?.close();
   }
 
@@ -129,7 +132,13 @@ export class RingServer {
     let changed = false;
     while (this.#connection !== undefined) {
       if (this.#writeWaiting()) changed = true;
+      if (this.#waiting.length > 0) this.#hold();
       if (this.#waiting.length > 0 || this.#connection === undefined) break;
+      if (this.#held) {
+        this.#held = false;
+        this.#connection.release();
+        continue;
+      }
       const requests = this.#page.requests.read();
       if (requests === undefined) this.#ignore(RingError.index);
       else if (requests.length === 0) break;
@@ -145,6 +154,12 @@ export class RingServer {
     this.#waiting.push(kept);
     this.#waitingBytes += kept.length + PIECE_BYTES;
     if (!this.#polling && this.#writeWaiting()) this.#options.notify();
+    if (this.#waiting.length > 0 && !this.#polling) this.#hold();
+  }
+
+  #hold(): void {
+    this.#held = true;
+    this.#connection?.hold();
   }
 
   /** The replies in a batch of whole messages: there are as many of them as requests have been read. */
