@@ -5,7 +5,6 @@
 import type { Clock, Timer } from '../base/clock.js';
 import type { Logger } from '../base/log.js';
 import type { Chardev } from '../chardev/chardev.js';
-import { Spool } from '../chardev/spool.js';
 import type { XenbusState } from '../console/xenbus-state.js';
 import type { Hypervisor } from '../hypervisor/ports.js';
 import type { BatchBuffers } from './batch.js';
@@ -30,7 +29,8 @@ import { Problems } from './problems.js';
 import { Reporter } from './reporter.js';
 import { RingConnector } from './ring-connector.js';
 import { ChannelSession } from './session.js';
-import { type ChannelStatus, describeChannel, type Gap } from './status.js';
+import type { OpenedSpool } from './spool-files.js';
+import { type ChannelStatus, describeChannel } from './status.js';
 import { Timers, type TurnQueue } from './turns.js';
 
 /** A guest that does not close its end keeps the ring mapped no longer than this after a detach. */
@@ -50,6 +50,7 @@ export interface ControllerOptions {
   readonly turns: TurnQueue;
   readonly batches: BatchBuffers;
   readonly chardev: Chardev;
+  readonly spool: OpenedSpool;
   readonly handover: Taken;
   readonly events: EventLog;
   /** The channel is over; everything is given back, apart from a client that still takes the last bytes. */
@@ -60,6 +61,8 @@ export class ChannelController {
   readonly config: ChannelConfig;
   /** The guest's bytes for those beside the host end. */
   readonly output = new OutputFeed(() => this.#session.figures().fromGuestBytes);
+  /** Gives back memory that nobody uses; called now and then. */
+  readonly tidy = (): void => this.#options.spool.spool.tidy();
   readonly #options: ControllerOptions;
   readonly #log: Logger;
   readonly #nodes: ChannelNodes;
@@ -72,7 +75,6 @@ export class ChannelController {
   readonly #inheritance: Inheritance;
   readonly #reporter: Reporter;
   #replaced: ChannelStatus['replaced'] = null;
-  #gap: Gap | undefined;
   #phase: Phase;
   #backendState: XenbusState | undefined;
   #frontend: FrontendSight = 'gone';
@@ -85,13 +87,13 @@ export class ChannelController {
   #state: 'running' | 'stopping' | 'over' = 'running';
 
   constructor(options: ControllerOptions) {
-    const { config, clock, log, turns, batches, chardev } = options;
+    const { spool, found } = options.spool;
+    const { config, clock, log, turns, batches, chardev, events } = options;
     this.config = config;
     this.#options = options;
     this.#log = log;
     this.#nodes = options.nodes;
     this.#timers = new Timers(clock);
-    const { events } = options;
     this.#reporter = new Reporter({ events, clock, timers: this.#timers, status: () => this.status() });
     this.#problems = new Problems(log, () => this.#reporter.look());
     this.#looks = new LookAgain({
@@ -104,7 +106,7 @@ export class ChannelController {
     this.#hostEnd = new HostEnd({ chardev, timers: this.#timers, problems: this.#problems });
     this.#session = new ChannelSession({
       chardev,
-      spool: new Spool({ limitBytes: config.limitBytes, policy: config.overflow }),
+      spool,
       batches,
       clock: this.#timers,
       speakFirst: config.speakFirst,
@@ -125,12 +127,16 @@ export class ChannelController {
       hypervisor: options.hypervisor,
       session: this.#session,
       looks: this.#looks,
-      onAttached: () => this.#restore(),
+      spool,
+      servedBefore: found.kind === 'recovered' ? found.source : undefined,
+      onAttached: (resumed) => {
+        this.#restore();
+        this.#inheritance.resumed(resumed);
+      },
     });
     this.#phase = initialPhase(options.backendState);
     this.#backendState = options.backendState;
-    this.#inheritance = new Inheritance(options.handover, options.backendState);
-    this.#reportGap();
+    this.#inheritance = new Inheritance({ ...options, found, spool, onChange: () => this.#reporter.look() });
   }
 
   /** First the ring, whose guest may be spinning already (design D24), then the host end. */
@@ -158,7 +164,10 @@ export class ChannelController {
     this.#log.log('info', 'channel over', { reason, ...this.#ledger() });
     this.#reporter.gone(reason);
     this.output.close();
-    this.#options.onEnded(this.#retired ?? this.#session.close({ lingerMs: LINGER_MS }));
+    const { spool } = this.#options.spool;
+    spool.forget();
+    const closed = this.#retired ?? this.#session.close({ lingerMs: LINGER_MS });
+    this.#options.onEnded(closed.finally(() => spool.abandon()));
   }
 
   /** Orderly: the state stays Connected, and what only this process knows is returned. */
@@ -185,6 +194,7 @@ export class ChannelController {
     this.#looks.stop();
     this.#timers.stop();
     this.#options.chardev.abandon();
+    this.#options.spool.spool.abandon();
     this.#ring.release({ drain: false });
   }
 
@@ -198,7 +208,8 @@ export class ChannelController {
       backendState: this.#backendState ?? null,
       detaching: this.#detaching,
       hostOpen: this.#options.chardev.connected,
-      gap: this.#gap ?? null,
+      gap: this.#inheritance.gap,
+      recovered: this.#inheritance.recovered,
       malformed: this.#problems.malformed,
       connects: this.#ring.connects,
       problems: this.#problems.current(),
@@ -300,15 +311,6 @@ export class ChannelController {
   #restore(): void {
     const inherited = this.#inheritance.claim(this.#ring.served);
     if (inherited !== undefined) this.#session.restore(inherited);
-    this.#reportGap();
-  }
-
-  #reportGap(): void {
-    const { gap, why } = this.#inheritance;
-    if (gap === undefined || this.#gap !== undefined) return;
-    this.#gap = { at: new Date(this.#options.clock.now()).toISOString(), ...gap };
-    this.#log.log('warn', 'bytes may be missing or repeated', { ...gap, why });
-    this.#reporter.look();
   }
 
   // --- what is told --------------------------------------------------------------------------------------------------

@@ -17,8 +17,11 @@ import { DirtySet } from './dirty-set.js';
 import { type Finding, inspectBackend, isDomainAlive, isSameChannel, readDomainUuid } from './discovery.js';
 import { DAEMON, EventLog } from './events.js';
 import { HandoverFiles } from './handover.js';
+import { discardLeftovers } from './leftovers.js';
 import { type ChardevMaker, defaultChardev } from './make-chardev.js';
+import { Refusals } from './refusals.js';
 import { Restorer } from './restorer.js';
+import { SpoolFiles, type SpoolPlace } from './spool-files.js';
 import type { DaemonStatus } from './status.js';
 import { Timers, TurnQueue } from './turns.js';
 
@@ -34,6 +37,8 @@ export interface DaemonOptions {
   readonly stateDirectory?: string;
   /** The domain this daemon runs in. Default 0. */
   readonly backendDomid?: number;
+  /** Where spools are kept. Default `auto`. */
+  readonly spool?: SpoolPlace;
   /** Default: sockets, and for the rest a host end that says it is not there. */
   readonly createChardev?: ChardevMaker;
 }
@@ -44,6 +49,8 @@ const MAX_CHANNELS = 8192;
 const PARALLEL_INSPECTIONS = 32;
 const RUN_DIRECTORY_MODE = 0o755;
 const STORE_RETRY_MS = 1000;
+/** How often channels give back what a burst has left behind. */
+const TIDY_MS = 10_000;
 
 export class BackendDaemon {
   readonly #options: DaemonOptions;
@@ -53,11 +60,12 @@ export class BackendDaemon {
   readonly #timers: Timers;
   readonly #batches = new BatchBuffers();
   readonly #handovers: HandoverFiles;
+  readonly #spools: SpoolFiles;
   readonly #control: ControlServer;
   readonly #events: EventLog;
   readonly #startedAt: string;
   readonly #channels = new Map<string, Served>();
-  readonly #refused = new Map<string, Refusal>();
+  readonly #refused: Refusals;
   readonly #watches: Watch[] = [];
   readonly #lingering = new Map<Promise<void>, Chardev>();
   readonly #dirty: DirtySet;
@@ -86,8 +94,10 @@ export class BackendDaemon {
     this.#backendDomid = backendDomid;
     this.#timers = new Timers(clock);
     this.#handovers = new HandoverFiles(runDirectory);
+    this.#spools = new SpoolFiles(runDirectory, options.spool ?? 'auto', log);
     this.#startedAt = new Date(clock.now()).toISOString();
     this.#events = new EventLog(clock);
+    this.#refused = new Refusals(log, this.#events);
     const { stateDirectory } = options;
     this.#restorer =
       stateDirectory === undefined ? undefined : new Restorer({ ...options, stateDirectory, events: this.#events });
@@ -114,7 +124,7 @@ export class BackendDaemon {
       backendDomid: this.#backendDomid,
       runDirectory: this.#options.runDirectory,
       channels: [...this.#channels.values()].map(({ controller }) => controller.status()),
-      refused: [...this.#refused.values()],
+      refused: this.#refused.list(),
       wanted: this.#restorer?.status() ?? [],
     };
   }
@@ -169,11 +179,17 @@ export class BackendDaemon {
       await this.#watch(special, () => this.#domainsChanged());
     await this.#scan();
     await this.#dirty.settled();
-    const stale = this.#handovers.discardExcept((domid, deviceId) => this.#channels.has(`${domid}/${deviceId}`));
-    if (stale.length > 0) this.#log.log('warn', 'handovers of channels that are gone were removed', { stale });
+    const known = (domid: number, deviceId: number): boolean => this.#channels.has(`${domid}/${deviceId}`);
+    discardLeftovers({ handovers: this.#handovers, spools: this.#spools }, known, this.#log);
+    this.#tidy();
     this.#log.log('info', 'daemon started', { channels: this.#channels.size, refused: this.#refused.size });
     this.#events.publish('started', DAEMON, { channels: this.#channels.size });
     this.#restorer?.domainsChanged();
+  }
+
+  #tidy(): void {
+    for (const { controller } of this.#channels.values()) controller.tidy();
+    this.#timers.after(TIDY_MS, () => this.#tidy());
   }
 
   async #watch(path: string, listener: (path: string) => void): Promise<void> {
@@ -224,7 +240,7 @@ export class BackendDaemon {
     const finding = await inspectBackend(this.#options.store, address, this.#options.runDirectory);
     if (this.#state !== 'running') return;
     const key = `${address.domid}/${address.deviceId}`;
-    this.#noteRefusal(key, address, finding);
+    this.#refused.note(key, address, finding);
     const served = this.#channels.get(key);
     if (served === undefined) {
       if (finding.kind === 'ours') await this.#serve(key, finding);
@@ -238,19 +254,6 @@ export class BackendDaemon {
       served.controller.end('another channel took its place');
       await this.#serve(key, finding);
     }
-  }
-
-  #noteRefusal(key: string, { domid, deviceId }: ChannelAddress, finding: Finding): void {
-    if (finding.kind !== 'refused') {
-      this.#refused.delete(key);
-      return;
-    }
-    const { code, message } = finding.error;
-    if (this.#refused.get(key)?.message !== message) {
-      this.#log.log('warn', message, { code, domid, deviceId });
-      this.#events.publish('problem', { ...DAEMON, domid, deviceId }, { code, message });
-    }
-    this.#refused.set(key, { domid, deviceId, code, message });
   }
 
   async #serve(key: string, { config, backendState }: Finding & { kind: 'ours' }): Promise<void> {
@@ -273,6 +276,7 @@ export class BackendDaemon {
       turns: this.#turns,
       batches: this.#batches,
       chardev,
+      spool: this.#spools.open(config, log),
       handover: this.#handovers.take(config),
       events: this.#events,
       onEnded: (lingering) => this.#ended(key, controller, chardev, lingering),
@@ -343,4 +347,3 @@ export class BackendDaemon {
 }
 
 type Served = { readonly controller: ChannelController; watch: Watch | undefined };
-type Refusal = DaemonStatus['refused'][number];

@@ -3,7 +3,7 @@
  * slow or away, and every one of them accounted for. Knows neither the doorbell nor the other direction.
  */
 import type { Chardev } from '../chardev/chardev.js';
-import type { Spool } from '../chardev/spool.js';
+import type { SpoolQueue } from '../chardev/spool.js';
 import { type BackendRing, OUT_BYTES } from '../console/ring.js';
 import { BATCH_BYTES, type BatchBuffers } from './batch.js';
 import { Patience, type PatienceOptions } from './patience.js';
@@ -11,7 +11,7 @@ import type { SessionHooks } from './session-types.js';
 
 export interface OutletOptions {
   readonly chardev: Chardev;
-  readonly spool: Spool;
+  readonly spool: SpoolQueue;
   readonly batches: BatchBuffers;
   readonly patience: PatienceOptions;
   readonly hooks: Pick<SessionHooks, 'onOutput' | 'onDropped'>;
@@ -19,7 +19,7 @@ export interface OutletOptions {
 
 export class Outlet {
   readonly #chardev: Chardev;
-  readonly #spool: Spool;
+  readonly #spool: SpoolQueue;
   readonly #batches: BatchBuffers;
   readonly #patience: Patience;
   readonly #hooks: OutletOptions['hooks'];
@@ -27,6 +27,10 @@ export class Outlet {
   readonly #batchLimit: number;
   #batch: Uint8Array | undefined;
   #batched = 0;
+  /** The newest bytes of a spool that survives us, collected there instead of in a batch. */
+  #fresh = 0;
+  /** The client was idle, and what came for it is in the spool. */
+  #mustFlush = false;
   #fromGuestBytes = 0;
   #deliveredBytes = 0;
 
@@ -51,6 +55,7 @@ export class Outlet {
       spoolBytes: this.#spool.size,
       spoolLimitBytes: this.#spool.limitBytes,
       droppedBytes: this.#spool.dropped,
+      spool: this.#spool.storage,
       ...this.#patience.figures,
     };
   }
@@ -60,12 +65,17 @@ export class Outlet {
    * when it takes no more for now.
    */
   take(ring: BackendRing, { patient }: { readonly patient: boolean }): number {
-    const direct = this.#chardev.connected && this.#spool.size === 0 && this.#batchLimit >= OUT_BYTES;
-    return direct ? this.#takeBatched(ring) : this.#takeSpooled(ring, patient);
+    const idle = this.#chardev.connected && this.#spool.size === this.#fresh;
+    if (!idle || this.#batchLimit < OUT_BYTES) return this.#takeSpooled(ring, patient);
+    if (this.#spool.storage === 'memory') return this.#takeBatched(ring);
+    if (ring.outIsEmpty()) return 0;
+    const room = this.#spool.reserve(OUT_BYTES);
+    return room === undefined ? this.#takeSpooled(ring, patient) : this.#takeLasting(ring, room);
   }
 
   /** Whatever was collected leaves this call's hands. */
   settle(): void {
+    this.#settleFresh();
     const batch = this.#batch;
     if (batch === undefined) return;
     const bytes = batch.subarray(0, this.#batched);
@@ -77,10 +87,12 @@ export class Outlet {
 
   /** Gives the client what waits for it, as much as it takes. */
   flush(): void {
+    this.#spool.keepBehind(this.#chardev.unconfirmedBytes ?? 0);
     while (this.#spool.size > 0) {
-      const bytes = this.#spool.peek();
+      // What one write hands to the kernel may come twice when we die before it is marked.
+      const bytes = this.#spool.peek(BATCH_BYTES);
       const taken = this.#write(bytes);
-      this.#spool.consume(taken);
+      this.#spool.consume(taken, this.#chardev.unconfirmedBytes ?? 0);
       if (taken < bytes.length) return;
     }
   }
@@ -104,21 +116,23 @@ export class Outlet {
   }): void {
     this.#fromGuestBytes = state.fromGuestBytes;
     this.#deliveredBytes = state.deliveredBytes;
-    this.#spool.addDropped(state.droppedBytes);
-    this.#spool.prepend(state.output);
+    const excess = this.#spool.prepend(state.output);
+    this.#spool.setTotals({ receivedBytes: state.fromGuestBytes, droppedBytes: state.droppedBytes + excess });
   }
 
   /** Ends the host side, with the rest for the client; what it does not take stays in the spool. */
   async close(options: { readonly lingerMs?: number }): Promise<void> {
     this.#patience.end();
-    const tail = this.#spool.takeAll();
+    // It stays in the spool until the client has it: we may be killed while it takes its time.
+    const tail = this.#spool.copyAll();
     const unwritten = await this.#chardev.close({ ...options, tail });
     this.#deliveredBytes += tail.length - unwritten.length;
-    this.#spool.prepend(unwritten);
+    this.#spool.keepLast(unwritten);
   }
 
-  takeAll(): Buffer {
-    return this.#spool.takeAll();
+  /** What the next process will not find by itself. */
+  leave(): Buffer {
+    return this.#spool.leave();
   }
 
   /**
@@ -136,6 +150,27 @@ export class Outlet {
     return count;
   }
 
+  /**
+   * Straight from the ring into memory that survives us: then the guest may have its space back at once. What comes next
+   * is between the spool and the client.
+   */
+  #takeLasting(ring: BackendRing, room: Uint8Array): number {
+    const count = ring.peekOut(room, 0);
+    this.#spool.commit(count);
+    this.#fresh += count;
+    ring.publishConsumed(count);
+    if (count < OUT_BYTES || this.#fresh + OUT_BYTES > this.#batchLimit) this.#settleFresh();
+    return count;
+  }
+
+  #settleFresh(): void {
+    if (this.#fresh === 0) return;
+    const bytes = this.#spool.peek(this.#fresh);
+    this.#fresh = 0;
+    this.#tell(bytes);
+    this.flush();
+  }
+
   #takeSpooled(ring: BackendRing, patient: boolean): number {
     this.settle();
     const piece = this.#batches.borrow();
@@ -143,6 +178,8 @@ export class Outlet {
     if (count > 0) this.#handOn(piece.subarray(0, count));
     this.#batches.giveBack(piece);
     if (count > 0) ring.publishConsumed(count);
+    if (this.#mustFlush) this.flush();
+    this.#mustFlush = false;
     return count;
   }
 
@@ -153,14 +190,28 @@ export class Outlet {
     return ring.outIsEmpty() || this.#patience.wait() ? 0 : OUT_BYTES;
   }
 
-  /** To the client, or into the spool: in either case it is ours no more when this returns. */
+  /**
+   * To the client, or into the spool: in either case it is ours no more when this returns. Into a spool that survives us
+   * in any case, and from there to the client when the guest has its space back.
+   */
   #handOn(bytes: Uint8Array): void {
     if (bytes.length === 0) return;
+    this.#tell(bytes);
+    const idle = this.#spool.size === 0 && this.#chardev.connected;
+    if (this.#spool.storage === 'file') {
+      if (this.#spool.append(bytes) > 0) this.#hooks.onDropped?.();
+      this.#mustFlush = idle;
+      return;
+    }
+    const taken = idle ? this.#write(bytes) : 0;
+    if (taken < bytes.length && this.#spool.append(bytes.subarray(taken)) > 0) this.#hooks.onDropped?.();
+  }
+
+  /** For those beside the client. */
+  #tell(bytes: Uint8Array): void {
     this.#fromGuestBytes += bytes.length;
     if (this.#chardev.viewed) this.#chardev.show(bytes);
     this.#hooks.onOutput?.(bytes);
-    const taken = this.#spool.size === 0 && this.#chardev.connected ? this.#write(bytes) : 0;
-    if (taken < bytes.length && this.#spool.append(bytes.subarray(taken)) > 0) this.#hooks.onDropped?.();
   }
 
   #write(bytes: Uint8Array): number {

@@ -3,12 +3,15 @@
  * maps, binds, and decides when a failed offer is tried again. Knows nothing of states.
  */
 import type { Clock } from '../base/clock.js';
+import type { SpoolQueue } from '../chardev/spool.js';
+import type { SourceMark } from '../chardev/spool-header.js';
 import type { Hypervisor } from '../hypervisor/ports.js';
 import type { ChannelNodes, RingOffer } from './channel-nodes.js';
 import type { ChannelConfig } from './discovery.js';
 import type { ServedRing } from './handover.js';
 import type { LookAgain } from './look-again.js';
 import type { Problems } from './problems.js';
+import { type Resumed, resumeRing } from './resume-ring.js';
 import { RingLink } from './ring-link.js';
 import type { ChannelSession } from './session.js';
 import { RateLimit, type Timers } from './turns.js';
@@ -25,8 +28,11 @@ export interface RingConnectorOptions {
   readonly timers: Timers;
   readonly looks: LookAgain;
   readonly problems: Problems;
+  readonly spool: SpoolQueue;
+  /** The ring that the spool's newest byte came from, according to a daemon that was killed, and where it stood. */
+  readonly servedBefore: SourceMark | undefined;
   /** The ring is there and nothing has moved yet. */
-  readonly onAttached: () => void;
+  readonly onAttached: (resumed: Resumed) => void;
 }
 
 export type Connected = 'connected' | 'not-connected' | 'other-domain';
@@ -35,12 +41,14 @@ export class RingConnector {
   readonly #options: RingConnectorOptions;
   readonly #limit: RateLimit;
   readonly #link: RingLink;
+  #servedBefore: SourceMark | undefined;
   #connects = 0;
 
   constructor(options: RingConnectorOptions) {
     this.#options = options;
     this.#limit = new RateLimit(options.clock, CONNECT_LIMIT);
     this.#link = new RingLink(options.hypervisor);
+    this.#servedBefore = options.servedBefore;
   }
 
   get mapped(): boolean {
@@ -71,7 +79,7 @@ export class RingConnector {
   }
 
   #accept({ ringRef, port, ringRefText, portText }: RingOffer): boolean {
-    const { config, session, problems, timers, onAttached } = this.#options;
+    const { config, session, problems, timers, spool, onAttached } = this.#options;
     const { domid } = config;
     if (ringRef === undefined || port === undefined) {
       problems.guest('frontend-malformed', 'ring-ref or port is no number', `${ringRefText}/${portText}`);
@@ -86,8 +94,12 @@ export class RingConnector {
     }
     problems.solved('ring');
     this.#connects++;
+    const id = [ringRef, port] as const;
+    const resumed = resumeRing(outcome.ring, id, this.#servedBefore, spool);
+    this.#servedBefore = undefined;
     session.attachRing(outcome.ring, outcome.port);
-    onAttached();
+    onAttached(resumed);
+    spool.setSource({ id, position: outcome.ring.outConsumed });
     session.pump();
     return true;
   }

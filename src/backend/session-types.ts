@@ -3,16 +3,20 @@
  */
 import type { Clock } from '../base/clock.js';
 import type { Chardev } from '../chardev/chardev.js';
-import type { Spool } from '../chardev/spool.js';
+import type { SpoolQueue } from '../chardev/spool.js';
 import { OUT_BYTES } from '../console/ring.js';
-import type { BatchBuffers } from './batch.js';
+import { BATCH_BYTES, type BatchBuffers } from './batch.js';
 
 /**
- * What a daemon that dies without a word (SIGKILL, power) can cost one channel. The order at the ring is: first to the
- * kernel's socket buffer or into the spool, then `out_cons`. So what is lost is what only this process had: the spool,
- * the piece a slow client's socket had no room for, and client bytes not yet in the ring. What a guest in full flow has
- * written is collected within one call while the spool is empty, and never more than the spool may hold: it counts as such. What is repeated is the one
- * piece that was handed on and not yet published. An orderly stop loses and repeats nothing (handover.ts).
+ * What a daemon that dies without a word (SIGKILL) can cost one channel whose spool is in memory. The order at the ring
+ * is: first to the kernel's socket buffer or into the spool, then `out_cons`. So what is lost is what only this process
+ * had: the spool, the piece a slow client's socket had no room for, and client bytes not yet in the ring. What a guest in
+ * full flow has written is collected within one call while the spool is empty, and never more than the spool may hold: it
+ * counts as such. What is repeated is the one piece that was handed on and not yet published. An orderly stop loses and
+ * repeats nothing (handover.ts).
+ *
+ * With the spool in a file nothing from the guest is lost: every byte is in the file before the guest gets its space back,
+ * and stays there until the kernel has it for the client. See FILE_CRASH_BOUND.
  */
 export const CRASH_BOUND = {
   /** To the spool's limit. */
@@ -20,6 +24,13 @@ export const CRASH_BOUND = {
   repeatedFromGuestBytes: OUT_BYTES,
   /** One read of 64 KiB under way to the ring and one read ahead, besides what the client's socket buffer holds. */
   lostFromClientBytes: 2 * 65536,
+} as const;
+
+export const FILE_CRASH_BOUND = {
+  lostFromGuestBytes: 0,
+  /** One write that the kernel took and that was not yet marked. */
+  repeatedFromGuestBytes: BATCH_BYTES,
+  lostFromClientBytes: CRASH_BOUND.lostFromClientBytes,
 } as const;
 
 export interface SessionHooks {
@@ -40,7 +51,7 @@ export interface SessionHooks {
 
 export interface SessionOptions {
   readonly chardev: Chardev;
-  readonly spool: Spool;
+  readonly spool: SpoolQueue;
   /** Shared by all sessions. */
   readonly batches: BatchBuffers;
   readonly clock: Clock;

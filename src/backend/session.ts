@@ -180,7 +180,7 @@ export class ChannelSession implements ChardevEvents {
       droppedBytes,
       spoken: this.#spoken,
       answering: this.#answering,
-      output: this.#outlet.takeAll(),
+      output: this.#outlet.leave(),
       input: this.#input.takeAll(),
       ...(this.#nonce === undefined ? {} : { nonce: this.#nonce }),
     };

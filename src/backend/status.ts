@@ -11,9 +11,28 @@ import type { ChannelSession } from './session.js';
 /** Bytes that may be missing or repeated, because the daemon before this one did not stop in order. */
 export interface Gap {
   readonly at: string;
-  readonly reason: 'no-handover' | 'handover-unusable' | 'ring-moved-on';
+  readonly reason: 'no-handover' | 'handover-unusable' | 'spool-unusable' | 'ring-moved-on';
   /** Bytes of an unusable handover that were thrown away, as far as they are known. */
   readonly discardedBytes: number;
+  /** Which bytes of the guest are missing, counted since the channel began; null where that is not known. */
+  readonly fromOffset: number | null;
+  readonly toOffset: number | null;
+  readonly lostBytes: number | null;
+  /** No more than these may come twice. */
+  readonly repeatedBytes: number;
+}
+
+/** The daemon before this one was killed, and no byte of the guest is lost. */
+export interface Recovery {
+  readonly at: string;
+  /** Taken from the guest by the dead daemon, not yet with a client. */
+  readonly bytes: number;
+  /** The first of them, counted since the channel began. */
+  readonly fromOffset: number;
+  /** In the spool and still in the ring: they are not taken twice. */
+  readonly skippedBytes: number;
+  /** A client may get no more than these twice: they were handed to the kernel and not yet marked. */
+  readonly repeatedBytes: number;
 }
 
 export interface ChannelStatus {
@@ -39,6 +58,8 @@ export interface ChannelStatus {
   readonly deliveredBytes: number;
   readonly spoolBytes: number;
   readonly spoolLimitBytes: number;
+  /** Whether the spool survives a killed daemon. */
+  readonly spool: 'memory' | 'file';
   readonly droppedBytes: number;
   /** How often and how long the guest was held up for a client with a full spool. */
   readonly stalls: number;
@@ -50,6 +71,7 @@ export interface ChannelStatus {
   /** All that the daemon has for the guest and the guest has not taken: 0 means that everything arrived. */
   readonly unconsumedBytes: number;
   readonly gap: Gap | null;
+  readonly recovered: Recovery | null;
   readonly events: number;
   readonly idleEvents: number;
   readonly illegalIndices: number;
@@ -90,6 +112,7 @@ export type ChannelParts = Pick<
   | 'detaching'
   | 'hostOpen'
   | 'gap'
+  | 'recovered'
   | 'malformed'
   | 'connects'
   | 'problems'

@@ -39,6 +39,11 @@ export interface Chardev {
   readonly viewed: boolean;
   /** `/dev/pts/N` while a PTY is served: what belongs into the frontend's `tty` key. */
   readonly tty?: string | undefined;
+  /**
+   * Of the bytes that `write` took, those that only this process has: the kernel, and so the client, would not get them
+   * if it died now. Absent: none. When they become fewer, onWritable is called.
+   */
+  readonly unconfirmedBytes?: number;
   /** Starts to serve. Throws ChannelError `path-in-use`, `path-not-a-socket`, `path-too-long`, `permission-denied`. */
   open(events: ChardevEvents): Promise<void>;
   /**

@@ -63,6 +63,11 @@ export class Client {
     return this.#state !== 'open' || this.#waiting.length > 0;
   }
 
+  /** Taken, but not with the kernel yet. */
+  get unconfirmedBytes(): number {
+    return this.#waiting.length;
+  }
+
   /** Input of this client that had to be given up because of MAX_SALVAGE_BYTES. */
   get lostBytes(): number {
     return this.#lostBytes;

@@ -10,6 +10,8 @@ import { receivedOf, type SourceMark } from './spool-header.js';
 export interface FileSpoolOptions extends FileQueueOptions {
   /** The file cannot be used any more; told once. */
   readonly onDegraded?: (error: unknown) => void;
+  /** No file is made; one that is found is read and removed. */
+  readonly inMemory?: boolean;
 }
 
 /** What the process before this one left. */
@@ -39,6 +41,7 @@ export class FileSpool implements SpoolQueue {
   private constructor(options: FileSpoolOptions) {
     this.#options = options;
     this.#queue = new FileQueue(options);
+    if (options.inMemory === true) this.#memory = new Spool(options);
   }
 
   get limitBytes(): number {
@@ -57,9 +60,8 @@ export class FileSpool implements SpoolQueue {
     return this.#memory?.dropped ?? this.#queue.dropped;
   }
 
-  /** All bytes that ever came, dropped ones included; of no meaning once the file has been given up. */
   get received(): number {
-    return this.#queue.received;
+    return this.#memory?.received ?? this.#queue.received;
   }
 
   append(bytes: Uint8Array): number {
@@ -183,6 +185,7 @@ export class FileSpool implements SpoolQueue {
   }
 
   #adopt(adopt: () => boolean): boolean {
+    if (this.#memory !== undefined) return false;
     try {
       return adopt();
     } catch (error) {
@@ -204,7 +207,7 @@ export class FileSpool implements SpoolQueue {
   #degrade(error: unknown): Spool {
     const memory = new Spool(this.#options);
     memory.append(this.#queue.copyAll());
-    memory.setTotals({ droppedBytes: this.#queue.dropped });
+    memory.setTotals({ receivedBytes: this.#queue.received, droppedBytes: this.#queue.dropped });
     this.#queue.unlink();
     this.#queue.close();
     this.#memory = memory;

@@ -27,6 +27,10 @@ export class LogFileChardev implements Chardev {
     return this.#state === 'open';
   }
 
+  get unconfirmedBytes(): number {
+    return this.#file.queuedBytes;
+  }
+
   async open(events: ChardevEvents): Promise<void> {
     if (this.#state !== 'new') return;
     this.#file.open(() => this.#progress());
@@ -81,7 +85,8 @@ export class LogFileChardev implements Chardev {
 
   #progress(): void {
     this.#onRoom();
-    if (!this.#refused || this.#file.room === 0) return;
+    const written = this.#file.queuedBytes === 0;
+    if (!written && (!this.#refused || this.#file.room === 0)) return;
     this.#refused = false;
     // A failure is told from inside `write`, too.
     queueMicrotask(() => {

@@ -73,6 +73,11 @@ export class LogFile {
     return this.#state === 'open' ? this.#queue.limitBytes - this.#queue.size : 0;
   }
 
+  /** Waiting to be written. */
+  get queuedBytes(): number {
+    return this.#queue.size;
+  }
+
   get failing(): boolean {
     return this.#failing !== '';
   }

@@ -60,6 +60,10 @@ export class SocketClientChardev implements Chardev {
     return this.#server !== undefined;
   }
 
+  get unconfirmedBytes(): number {
+    return this.#server?.unconfirmedBytes ?? 0;
+  }
+
   /** Does not wait for the server: one that is not there yet is tried again. Throws ChannelError `path-too-long`. */
   async open(events: ChardevEvents): Promise<void> {
     const { path } = this.#options;

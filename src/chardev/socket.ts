@@ -61,6 +61,10 @@ export class SocketChardev implements Chardev {
     return this.#writer !== undefined;
   }
 
+  get unconfirmedBytes(): number {
+    return this.#writer?.unconfirmedBytes ?? 0;
+  }
+
   get viewed(): boolean {
     return this.#viewers.count > 0;
   }

@@ -3,6 +3,8 @@
  * it has to drop. Knows neither ring nor reader.
  */
 
+import type { SourceMark } from './spool-header.js';
+
 /** What gives way when the spool is full. */
 export type OverflowPolicy = 'drop-oldest' | 'drop-newest';
 
@@ -33,10 +35,20 @@ export interface SpoolQueue {
   copyAll(): Buffer;
   /** From now on holds `rest`, which ends as the queue does: the part that nobody took, and what came back before it. */
   keepLast(rest: Uint8Array): void;
+  /** All bytes that ever came, dropped ones included. */
+  readonly received: number;
   /** Everything that must be carried over to the next process. Not to be used afterwards. */
   leave(): Buffer;
   /** What came and what was dropped before this queue existed: in the process before a restart. */
   setTotals(totals: { readonly receivedBytes: number; readonly droppedBytes: number }): void;
+  /** The source (a ring) stands at this position now: all bytes up to it are in here, or were. */
+  setSource(mark: SourceMark): void;
+  /** Gives back memory that a burst has left behind. */
+  tidy(): void;
+  /** The channel is no more: the next process is not to find the bytes. Here they stay. */
+  forget(): void;
+  /** What the end of the process does to it. Not to be used afterwards. */
+  abandon(): void;
 }
 
 export interface SpoolOptions {
@@ -57,6 +69,7 @@ export class Spool implements SpoolQueue {
   #head = 0;
   #size = 0;
   #dropped = 0;
+  #received = 0;
 
   constructor({ limitBytes, policy = 'drop-oldest' }: SpoolOptions) {
     this.limitBytes = limitBytes;
@@ -72,6 +85,7 @@ export class Spool implements SpoolQueue {
   }
 
   append(bytes: Uint8Array): number {
+    this.#received += bytes.length;
     const excess = Math.max(0, this.#size + bytes.length - this.limitBytes);
     this.#dropped += excess;
     if (this.policy === 'drop-newest') {
@@ -86,7 +100,10 @@ export class Spool implements SpoolQueue {
 
   prepend(bytes: Uint8Array): number {
     const rest = this.takeAll();
-    return this.append(bytes) + this.append(rest);
+    const received = this.#received;
+    const dropped = this.append(bytes) + this.append(rest);
+    this.#received = received;
+    return dropped;
   }
 
   reserve(): undefined {}
@@ -132,13 +149,19 @@ export class Spool implements SpoolQueue {
     return this.takeAll();
   }
 
-  addDropped(count: number): void {
-    this.#dropped += count;
-  }
-
-  setTotals({ droppedBytes }: { readonly droppedBytes: number }): void {
+  setTotals({ receivedBytes, droppedBytes }: { readonly receivedBytes: number; readonly droppedBytes: number }): void {
+    this.#received = receivedBytes;
     this.#dropped = droppedBytes;
   }
+
+  get received(): number {
+    return this.#received;
+  }
+
+  setSource(): void {}
+  tidy(): void {}
+  forget(): void {}
+  abandon(): void {}
 
   #skip(count: number): void {
     if (count === 0) return;

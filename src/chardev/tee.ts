@@ -24,6 +24,10 @@ export class TeeChardev implements Chardev {
     return this.#inner.connected;
   }
 
+  get unconfirmedBytes(): number {
+    return this.#inner.unconfirmedBytes ?? 0;
+  }
+
   get tty(): string | undefined {
     return this.#inner.tty;
   }

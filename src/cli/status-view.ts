@@ -93,6 +93,11 @@ function figureFacts(figures: Figures): Fact[] {
   const limit = numberOf(figures, 'spoolLimitBytes');
   facts.push(['spool', `${exact('spoolBytes')} of ${formatBytes(limit)} wait for a client`]);
   facts.push(['dropped', describeDrops(figures)]);
+  const recovered = groupOf(figures, 'recovered');
+  if (recovered !== null) {
+    const at = cell(String(recovered['at']));
+    facts.push(['recovered', `a daemon died before ${at}; nothing of the guest is lost`]);
+  }
   const gap = groupOf(figures, 'gap');
   if (gap !== null) {
     const at = `${cell(String(gap['at']))} (${cell(String(gap['reason']))})`;

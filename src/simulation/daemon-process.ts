@@ -4,6 +4,7 @@
  */
 import type { Store } from '../../xenstore/index.js';
 import { BackendDaemon } from '../backend/daemon.js';
+import type { SpoolPlace } from '../backend/spool-files.js';
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/log.js';
 import type { SimulatedHypervisor } from '../hypervisor/simulated.js';
@@ -15,6 +16,7 @@ export interface DaemonProcessOptions {
   readonly log: Logger;
   readonly runDirectory: string;
   readonly stateDirectory: string;
+  readonly spool: SpoolPlace;
 }
 
 export class DaemonProcess {
@@ -29,7 +31,7 @@ export class DaemonProcess {
   }
 
   static async start(options: DaemonProcessOptions): Promise<DaemonProcess> {
-    const { connect, hypervisor, clock, log, runDirectory, stateDirectory } = options;
+    const { connect, hypervisor, clock, log, runDirectory, stateDirectory, spool } = options;
     const store = await connect();
     const rights = hypervisor.openBackend(0);
     try {
@@ -40,6 +42,7 @@ export class DaemonProcess {
         log,
         runDirectory,
         stateDirectory,
+        spool,
         backendDomid: 0,
       });
       return new DaemonProcess(daemon, store, rights);

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { Likeness } from '../../xenstore/daemon/likeness.js';
 import type { Store } from '../../xenstore/index.js';
 import type { BackendDaemon } from '../backend/daemon.js';
+import type { SpoolPlace } from '../backend/spool-files.js';
 import { type Clock, systemClock } from '../base/clock.js';
 import { ChannelError } from '../base/errors.js';
 import { type Logger, silentLogger } from '../base/log.js';
@@ -39,6 +40,8 @@ export interface SimulatedHostOptions {
   readonly like?: Likeness;
   /** What the guests' tty lines are made of. Default: real PTYs. */
   readonly ttys?: TtyMaker;
+  /** Where the daemon keeps spools. Default: as the daemon does it. */
+  readonly spool?: SpoolPlace;
   /** Default: one in memory. A shared one lets daemons of other processes serve this host's channels. */
   readonly hypervisor?: SimulatedHypervisor;
 }
@@ -90,7 +93,7 @@ export class SimulatedHost {
     const { root, clock = systemClock, log = silentLogger, random = randomBytes, agent = true } = options;
     // Each socket is bound beside its final place first, under a longer name.
     checkSocketPath(join(root, 'dom65535/dev/xen/xenbus.4194304-9999'));
-    const { hypervisor = new SimulatedHypervisor() } = options;
+    const { hypervisor = new SimulatedHypervisor(), spool = 'auto' } = options;
     const like = options.like === undefined ? {} : { like: options.like };
     const madeRoot = (await mkdir(root, { recursive: true })) !== undefined;
     const path = join(root, 'xenstored.sock');
@@ -100,7 +103,7 @@ export class SimulatedHost {
     });
     const ttys = options.ttys ?? ptyTtys();
     const store = await xenstored.connect(xenstored.path);
-    const settings = { root, clock, log, random, agent, ttys };
+    const settings = { root, clock, log, random, agent, ttys, spool };
     const host = new SimulatedHost(settings, { hypervisor, xenstored, store, madeRoot });
     try {
       await prepareHost(store);
@@ -206,11 +209,11 @@ export class SimulatedHost {
 
   async startDaemon(): Promise<void> {
     if (this.#daemon !== undefined) throw new ChannelError('internal-bug', 'the daemon of this host is running');
-    const { clock, log } = this.#settings;
     const { hypervisor, runDirectory, stateDirectory } = this;
     await mkdir(runDirectory, { recursive: true });
     const connect = () => this.#xenstored.connect(this.storePath);
-    this.#daemon = await DaemonProcess.start({ connect, hypervisor, clock, log, runDirectory, stateDirectory });
+    const own = { connect, hypervisor, runDirectory, stateDirectory };
+    this.#daemon = await DaemonProcess.start({ ...this.#settings, ...own });
   }
 
   /** SIGTERM. */

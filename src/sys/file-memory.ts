@@ -19,3 +19,13 @@ export function mapFile(fd: number, lengthBytes: number): Mapping {
   if (typeof mapping === 'number') throw callFailed(`mmap of ${lengthBytes} bytes`, getSystemErrorName(mapping));
   return mapping;
 }
+
+/** Whether `mapFile` has what it needs: koffi. */
+export function canMapFiles(): boolean {
+  try {
+    calls ??= loadDeviceCalls();
+    return true;
+  } catch {
+    return false;
+  }
+}

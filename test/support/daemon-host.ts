@@ -2,6 +2,7 @@
 import { request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { onTestFinished } from 'vitest';
+import type { SpoolPlace } from '../../src/backend/spool-files.js';
 import type { ChannelStatus, DaemonStatus } from '../../src/backend/status.js';
 import type { Clock } from '../../src/base/clock.js';
 import { systemClock } from '../../src/base/clock.js';
@@ -77,11 +78,17 @@ export class DaemonHost {
     this.log = log;
   }
 
-  static async start({ domains = 1, clock = systemClock as Clock, daemon = true } = {}): Promise<DaemonHost> {
+  static async start({
+    domains = 1,
+    clock = systemClock as Clock,
+    daemon = true,
+    spool = 'auto' as SpoolPlace,
+  } = {}): Promise<DaemonHost> {
     const ttys = memoryTtys();
     const log: LogLine[] = [];
     const root = temporaryDirectory('xc-');
-    const host = await SimulatedHost.start({ root, domains, clock, ttys, agent: false, daemon, log: keepingLog(log) });
+    const kept = keepingLog(log);
+    const host = await SimulatedHost.start({ root, domains, clock, ttys, agent: false, daemon, spool, log: kept });
     onTestFinished(() => host.stop());
     return new DaemonHost(host, { runDirectory: host.runDirectory, backendDomid: 0, clock }, ttys.lines, log);
   }

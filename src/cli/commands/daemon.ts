@@ -1,5 +1,6 @@
 /** `xenchannel daemon`: serves the channels of all domains, on a genuine Xen or on a simulated host of another process. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import type { SpoolPlace } from '../../backend/spool-files.js';
 import type { Logger, LogLevel } from '../../base/log.js';
 import type { Hypervisor } from '../../hypervisor/ports.js';
 import { aborted } from '../context.js';
@@ -10,6 +11,7 @@ import { parseDomidOption } from '../options.js';
 interface Options {
   backendDomid: number;
   hypervisor?: string;
+  spool: SpoolPlace;
   logLevel: LogLevel;
 }
 
@@ -26,12 +28,17 @@ export function addDaemon(program: Command, io: Io): void {
     .description('serve the channels of all domains, until stopped')
     .option('--backend-domid <id>', 'the domain this runs in', parseDomidOption, 0)
     .option('--hypervisor <dir>', 'instead of Xen: the one that `xenchannel simulate --hypervisor <dir>` shares')
+    .addOption(
+      new Option('--spool <where>', 'where bytes wait for clients: file survives a killed daemon')
+        .choices(['auto', 'file', 'memory'])
+        .default('auto'),
+    )
     .addHelpText('after', EXAMPLES)
     .action((options: Options) => runDaemon(io, options));
 }
 
 async function runDaemon(io: Io, options: Options): Promise<void> {
-  const { backendDomid, logLevel } = options;
+  const { backendDomid, spool, logLevel } = options;
   const [{ BackendDaemon }, { XenstoreClient }] = await Promise.all([
     import('../../backend/daemon.js'),
     import('../../../xenstore/client/client.js'),
@@ -42,7 +49,8 @@ async function runDaemon(io: Io, options: Options): Promise<void> {
   try {
     const store = await XenstoreClient.connect({ env: io.env, clock: io.clock, signal: io.signal });
     try {
-      const daemon = await BackendDaemon.start({ store, hypervisor, clock: io.clock, log, runDirectory, backendDomid });
+      const wiring = { store, hypervisor, clock: io.clock, log };
+      const daemon = await BackendDaemon.start({ ...wiring, runDirectory, backendDomid, spool });
       await aborted(io.signal);
       await daemon.stop();
     } finally {
