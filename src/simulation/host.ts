@@ -211,8 +211,7 @@ export class SimulatedHost {
     if (this.#daemon !== undefined) throw new ChannelError('internal-bug', 'the daemon of this host is running');
     const { hypervisor, runDirectory, stateDirectory } = this;
     await mkdir(runDirectory, { recursive: true });
-    const connect = () => this.#xenstored.connect(this.storePath);
-    const own = { connect, hypervisor, runDirectory, stateDirectory };
+    const own = { connect: () => this.#xenstored.connect(this.storePath), hypervisor, runDirectory, stateDirectory };
     this.#daemon = await DaemonProcess.start({ ...this.#settings, ...own });
   }
 
