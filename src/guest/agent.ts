@@ -27,6 +27,8 @@ export interface GuestAgentOptions {
   readonly proc?: string;
   /** Processes that do not count as users of a line, besides this one. */
   readonly ignoredPids?: readonly number[];
+  /** False: stty and looking from time to time, as where koffi is not installed. */
+  readonly nativeCalls?: boolean;
   /** Instead of the terminals below `root`. */
   readonly lines?: TtyLines;
 }
@@ -62,7 +64,8 @@ export class GuestAgent {
     this.#clock = clock;
     this.#log = log;
     const ignoredPids = new Set([process.pid, ...(options.ignoredPids ?? [])]);
-    const lines = options.lines ?? new SystemLines({ root, clock, proc: options.proc ?? '/proc', ignoredPids });
+    const { proc = '/proc', nativeCalls = true } = options;
+    const lines = options.lines ?? new SystemLines({ root, clock, proc, ignoredPids, nativeCalls });
     const keeper = new Keeper(lines, log);
     const timeoutMs = options.answerTimeoutMs ?? 1_000;
     const signal = this.#stopping.signal;

@@ -21,6 +21,11 @@ export interface HeldLine {
   readByte(): number | undefined;
   /** How many bytes wait to be read; undefined where that cannot be asked. Reads nothing. */
   waiting(): number | undefined;
+  /**
+   * Calls `fn` once when there is something to read, a hang-up included; returns what ends the wait. undefined where
+   * that cannot be had: then one has to look from time to time. Reads nothing.
+   */
+  whenReadable?(fn: () => void): (() => void) | undefined;
   /** False once the line has hung up (unplug, resume). Reads nothing. */
   alive(): boolean;
   /** Gives the line back: raw mode ends unless somebody else has it open. A second call does nothing. */

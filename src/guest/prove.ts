@@ -16,8 +16,10 @@ const NONCE_BYTES = 16;
 const ANSWER_BYTES = IDENTIFY_ANSWER_PREFIX.length + 2 * NONCE_BYTES + 1;
 /** More unanswered questions than that are not remembered. */
 const MAX_EXPECTED = 64;
-/** Between two looks at the lines. */
+/** Between two looks at a line that cannot say by itself that something has come. */
 const POLL_MS = 5;
+/** A line that said so more often than this and had no answer is looked at from time to time only: it would not stop. */
+const MAX_FRUITLESS_WAKES = 16;
 
 export interface ProveOptions {
   readonly store: Store;
@@ -37,7 +39,22 @@ export type Expected = Map<string, number>;
 class Listener {
   #heard = '';
   #deaf = false;
+  #wakes = 0;
   constructor(readonly line: HeldLine) {}
+
+  /** Nothing that this line says can be an answer any more. */
+  get deaf(): boolean {
+    return this.#deaf;
+  }
+
+  /** Calls `fn` when there is something to hear; undefined: one has to look from time to time. */
+  whenReadable(fn: () => void): (() => void) | undefined {
+    if (this.#wakes >= MAX_FRUITLESS_WAKES) return undefined;
+    return this.line.whenReadable?.(() => {
+      this.#wakes++;
+      fn();
+    });
+  }
 
   /** The console whose answer is complete, if one is. Stops at its newline: what follows is the application's. */
   hear(expected: Expected): number | undefined {
@@ -72,16 +89,27 @@ class Listener {
 
 const answerTo = (nonce: string): string => `${IDENTIFY_ANSWER_PREFIX}${nonce}\n`;
 
-/** Waits, or stops waiting when `signal` says so. */
-function pause({ clock, signal }: ProveOptions): Promise<void> {
+/** Waits until there may be something to hear, or `endMs`, or `signal`. */
+function pause(listeners: Iterable<Listener>, endMs: number, { clock, signal }: ProveOptions): Promise<void> {
   return new Promise((done) => {
-    const timer = clock.after(POLL_MS, finish);
-    function finish(): void {
-      timer.cancel();
-      signal.removeEventListener('abort', finish);
+    const ends: (() => void)[] = [];
+    const finish = (): void => {
+      for (const end of ends) end();
       done();
+    };
+    let delayMs = Math.max(0, endMs - clock.now());
+    for (const listener of listeners) {
+      if (listener.deaf) continue;
+      const end = listener.whenReadable(finish);
+      if (end === undefined) delayMs = Math.min(delayMs, POLL_MS);
+      else ends.push(end);
     }
+    const timer = clock.after(delayMs, finish);
     signal.addEventListener('abort', finish);
+    ends.push(
+      () => timer.cancel(),
+      () => signal.removeEventListener('abort', finish),
+    );
   });
 }
 
@@ -141,7 +169,7 @@ async function listen(
       waiting.delete(deviceId);
     }
     if (waiting.size === 0 || options.signal.aborted || options.clock.now() >= endMs) return;
-    await pause(options);
+    await pause(listeners.values(), endMs, options);
   }
 }
 

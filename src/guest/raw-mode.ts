@@ -1,10 +1,12 @@
 /**
- * Raw mode of an open terminal, set through stty(1) so that it works without any native module. Knows which flags let
- * all 256 byte values pass unchanged in both directions, and checks that they took.
+ * Raw mode of an open terminal: by system calls where they can be made, else through stty(1), which takes a process for
+ * each question. Either way it is checked afterwards that all 256 byte values pass unchanged in both directions.
  */
 import { spawn } from 'node:child_process';
+import { closeSync, constants, openSync } from 'node:fs';
 import type { Clock } from '../base/clock.js';
 import { ChannelError } from '../base/errors.js';
+import type { RawCalls } from '../sys/termios.js';
 
 /** `raw` leaves echo, extended input processing and the character size as they are. */
 export const RAW_ARGUMENTS = ['raw', '-echo', '-echonl', '-iexten', 'cs8', '-parenb', 'min', '1', 'time', '0'] as const;
@@ -56,16 +58,45 @@ function stty(fd: number, parameters: readonly string[], clock: Clock): Promise<
   });
 }
 
+export interface RawModeOptions {
+  readonly clock: Clock;
+  /** Without them stty does it. */
+  readonly calls: RawCalls | undefined;
+}
+
 /** Throws ChannelError `system-call-failed` unless the terminal is raw afterwards. `path` is for the sentence. */
-export async function makeRaw(fd: number, path: string, clock: Clock): Promise<void> {
+export async function makeRaw(fd: number, path: string, { clock, calls }: RawModeOptions): Promise<void> {
+  const problem = calls === undefined ? await makeRawByStty(fd, clock) : makeRawByCalls(fd, calls);
+  if (problem === undefined) return;
+  throw new ChannelError('system-call-failed', `${path} cannot be made raw: ${problem}`, { path });
+}
+
+/** What is wrong with the terminal afterwards. A terminal that is raw already is left as it is. */
+function makeRawByCalls(fd: number, calls: RawCalls): string | undefined {
+  if (calls.problem(fd) === undefined) return undefined;
+  calls.set(fd);
+  return calls.problem(fd);
+}
+
+/**
+ * stty gets a descriptor of its own: libuv makes what a child inherits as its input blocking (libuv:src/unix/process.c,
+ * uv__process_child_init), which would count for `fd`, too, and a read that finds nothing would then never return.
+ */
+async function makeRawByStty(held: number, clock: Clock): Promise<string | undefined> {
+  const fd = openSync(`/proc/self/fd/${held}`, constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK);
+  try {
+    return await sttyRaw(fd, clock);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+async function sttyRaw(fd: number, clock: Clock): Promise<string | undefined> {
   const before = await stty(fd, ['-a'], clock);
-  if (before.status === 0 && rawModeProblem(before.output) === undefined) return;
+  if (before.status === 0 && rawModeProblem(before.output) === undefined) return undefined;
   const set = await stty(fd, RAW_ARGUMENTS, clock);
   const after = await stty(fd, ['-a'], clock);
   const problem = after.status === 0 ? rawModeProblem(after.output) : `stty ended with ${after.status}`;
-  if (problem === undefined) return;
   const said = set.output.trim().slice(0, 200);
-  throw new ChannelError('system-call-failed', `${path} cannot be made raw: ${problem}${said && ` (${said})`}`, {
-    path,
-  });
+  return problem === undefined || said === '' ? problem : `${problem} (${said})`;
 }

@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { isatty } from 'node:tty';
 import type { Clock } from '../base/clock.js';
 import { ChannelError } from '../base/errors.js';
+import { type DescriptorPoll, pollDescriptor } from '../sys/poll.js';
+import { type RawCalls, rawCalls } from '../sys/termios.js';
 import { waitingBytes } from '../sys/waiting.js';
 import { findHolders } from './holders.js';
 import { type HeldLine, LINE_COUNT, type LineView, type TtyLines } from './lines.js';
@@ -21,22 +23,29 @@ const NOTHING_THERE: ReadonlySet<string> = new Set(['ENODEV', 'ENXIO', 'ENOENT',
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? 'unknown';
 
+/** How terminals are dealt with; without `calls` by what every system has: stty, and looking from time to time. */
+interface Means {
+  readonly clock: Clock;
+  readonly calls: RawCalls | undefined;
+}
+
 class OpenTerminal implements HeldLine {
   readonly index: number;
   readonly #path: string;
-  readonly #clock: Clock;
+  readonly #means: Means;
   readonly #byte = Buffer.alloc(1);
+  readonly #polls = new Set<DescriptorPoll>();
   #fd: number | undefined;
 
-  constructor(index: number, path: string, fd: number, clock: Clock) {
+  constructor(index: number, path: string, fd: number, means: Means) {
     this.index = index;
     this.#path = path;
     this.#fd = fd;
-    this.#clock = clock;
+    this.#means = means;
   }
 
   async makeRaw(): Promise<void> {
-    if (this.#fd !== undefined) await makeRaw(this.#fd, this.#path, this.#clock);
+    if (this.#fd !== undefined) await makeRaw(this.#fd, this.#path, this.#means);
   }
 
   readByte(): number | undefined {
@@ -51,7 +60,21 @@ class OpenTerminal implements HeldLine {
   }
 
   waiting(): number | undefined {
-    return this.#fd === undefined ? undefined : waitingBytes(this.#fd);
+    return this.#fd === undefined || this.#means.calls === undefined ? undefined : waitingBytes(this.#fd);
+  }
+
+  whenReadable(fn: () => void): (() => void) | undefined {
+    if (this.#fd === undefined || this.#means.calls === undefined) return undefined;
+    const poll = pollDescriptor(this.#fd, { readable: true, disconnect: true }, () => {
+      end();
+      fn();
+    });
+    const end = (): void => {
+      poll.close();
+      this.#polls.delete(poll);
+    };
+    this.#polls.add(poll);
+    return end;
   }
 
   alive(): boolean {
@@ -69,6 +92,8 @@ class OpenTerminal implements HeldLine {
   close(): void {
     const fd = this.#fd;
     this.#fd = undefined;
+    for (const poll of this.#polls) poll.close();
+    this.#polls.clear();
     // Not closeSync: the last close waits up to a second for output to drain (hvc_console.c, hvc_close).
     if (fd !== undefined) close(fd, () => {});
   }
@@ -85,13 +110,17 @@ export interface SystemLinesOptions {
   readonly proc: string;
   /** Processes that do not count as users of a line. */
   readonly ignoredPids: ReadonlySet<number>;
+  /** Whether system calls may be made that Node does not offer. Default: where koffi is installed. */
+  readonly nativeCalls?: boolean;
 }
 
 export class SystemLines implements TtyLines {
   readonly #options: SystemLinesOptions;
+  readonly #means: Means;
 
   constructor(options: SystemLinesOptions) {
     this.#options = options;
+    this.#means = { clock: options.clock, calls: options.nativeCalls === false ? undefined : rawCalls() };
   }
 
   #path(index: number): string {
@@ -99,20 +128,22 @@ export class SystemLines implements TtyLines {
   }
 
   async survey({ primary, kept }: { primary: boolean; kept: ReadonlySet<number> }): Promise<LineView[]> {
-    const reserved = await this.#kernelConsoles();
+    const reserved = await this.#reserved(primary);
     const devices = new Map<number, string>();
     for (let index = 0; index < LINE_COUNT; index++) {
       const real = await realpath(this.#path(index)).catch(() => undefined);
       if (real !== undefined) devices.set(index, real);
     }
+    // Only of these lines is it to be known who else has them; a search through all processes is not made for less.
+    const doubtful = [...devices].filter(([index]) => !reserved.has(index) && !kept.has(index));
     const { proc, ignoredPids: ignored } = this.#options;
-    const holders = await findHolders(new Set(devices.values()), { proc, ignored });
+    const holders = await findHolders(new Set(doubtful.map(([, device]) => device)), { proc, ignored });
     return Array.from({ length: LINE_COUNT }, (_, index): LineView => {
+      const reason = reserved.get(index);
+      if (reason !== undefined) return { index, state: 'reserved', reason };
       const device = devices.get(index);
-      const holder = device === undefined ? undefined : holders.get(device);
-      if (index === 0 && primary) return { index, state: 'reserved', reason: 'hvc0 is the primary console' };
-      if (reserved.has(index)) return { index, state: 'reserved', reason: `hvc${index} is a kernel console` };
       if (device === undefined) return { index, state: 'absent' };
+      const holder = holders.get(device);
       if (holder === undefined || kept.has(index)) return { index, state: 'free' };
       return { index, state: 'busy', reason: `hvc${index} is in use by process ${holder.pid} (${holder.command})` };
     });
@@ -121,7 +152,7 @@ export class SystemLines implements TtyLines {
   async open(index: number): Promise<HeldLine | undefined> {
     const path = this.#path(index);
     try {
-      return new OpenTerminal(index, path, this.#openTerminal(path), this.#options.clock);
+      return new OpenTerminal(index, path, this.#openTerminal(path), this.#means);
     } catch (error) {
       if (error instanceof ChannelError) throw error;
       if (NOTHING_THERE.has(codeOf(error))) return undefined;
@@ -146,10 +177,16 @@ export class SystemLines implements TtyLines {
     }
   }
 
-  /** Indices that the kernel writes its own messages to: `console=hvc1` on the command line makes a login prompt, too. */
-  async #kernelConsoles(): Promise<Set<number>> {
+  /**
+   * Lines that are no channel's, with the reason: the primary console, and those that the kernel writes its own messages
+   * to (`console=hvc1` on the command line makes a login prompt, too).
+   */
+  async #reserved(primary: boolean): Promise<Map<number, string>> {
     const path = join(this.#options.root, 'sys/class/tty/console/active');
     const names = (await readFile(path, 'utf8').catch(() => '')).split(/\s+/);
-    return new Set(names.filter((name) => /^hvc[0-7]$/.test(name)).map((name) => Number(name.slice(3))));
+    const indices = names.filter((name) => /^hvc[0-7]$/.test(name)).map((name) => Number(name.slice(3)));
+    const reserved = new Map(indices.map((index) => [index, `hvc${index} is a kernel console`]));
+    if (primary) reserved.set(0, 'hvc0 is the primary console');
+    return reserved;
   }
 }

@@ -65,6 +65,69 @@ export function ttyMode(fd: number): TtyMode {
   return (getTermios(fd).readUInt32LE(AT.lflag) & (LFLAG.ICANON | LFLAG.ECHO)) === 0 ? 'raw' : 'cooked';
 }
 
+/** Where the structure is as described above (linux:include/uapi/asm-generic/termbits.h). */
+const GENERIC_TERMIOS: ReadonlySet<string> = new Set(['x64', 'ia32', 'arm64', 'arm', 'riscv64']);
+
+/** Raw mode of a line whose speed and other settings stay as they are. */
+export interface RawCalls {
+  /** What stands in the way of some byte value; undefined if the line is raw. Throws ChannelError `system-call-failed`. */
+  problem(fd: number): string | undefined;
+  /** Takes effect at once: does not wait for output, as stty does. Throws ChannelError `system-call-failed`. */
+  set(fd: number): void;
+}
+
+/** undefined where termios cannot be reached: without koffi, or on a machine where it looks different. */
+export function rawCalls(): RawCalls | undefined {
+  if (!GENERIC_TERMIOS.has(process.arch)) return undefined;
+  try {
+    libc();
+  } catch {
+    return undefined;
+  }
+  return { problem: (fd) => rawProblem(getTermios(fd)), set: setRaw };
+}
+
+/** IGNBRK BRKINT PARMRK INPCK ISTRIP INLCR IGNCR ICRNL IUCLC IXON IXOFF: each changes, swallows or adds bytes. */
+const HARMFUL_IFLAG = 0o1 | 0o2 | 0o10 | 0o20 | 0o40 | 0o100 | 0o200 | 0o400 | 0o1000 | 0o2000 | 0o10000;
+/** IGNPAR IXANY IMAXBEL: mean nothing then; `stty raw` clears them, too. */
+const IDLE_IFLAG = 0o4 | 0o4000 | 0o20000;
+const CSIZE = 0o60;
+const PARENB = 0o400;
+/** ISIG ICANON ECHO ECHONL TOSTOP IEXTEN. */
+const HARMFUL_LFLAG = LFLAG.ISIG | LFLAG.ICANON | LFLAG.ECHO | 0o100 | 0o400 | IEXTEN;
+const VTIME = 5;
+const VMIN = 6;
+
+function rawProblem(termios: Buffer): string | undefined {
+  const wrong: string[] = [];
+  const flag = (name: 'iflag' | 'oflag' | 'lflag', harmful: number): void => {
+    const set = termios.readUInt32LE(AT[name]) & harmful;
+    if (set !== 0) wrong.push(`${name} still has 0${set.toString(8)}`);
+  };
+  flag('iflag', HARMFUL_IFLAG);
+  flag('oflag', OFLAG.OPOST);
+  flag('lflag', HARMFUL_LFLAG);
+  if ((termios.readUInt32LE(AT.cflag) & (CSIZE | PARENB)) !== CFLAG.CS8) wrong.push('cs8 without parity not set');
+  if (termios[AT.controlCharacters + VMIN] !== 1 || termios[AT.controlCharacters + VTIME] !== 0) {
+    wrong.push('min 1 time 0 not set');
+  }
+  return wrong.length === 0 ? undefined : wrong.join(', ');
+}
+
+function setRaw(fd: number): void {
+  const termios = getTermios(fd);
+  const change = (name: 'iflag' | 'oflag' | 'cflag' | 'lflag', clear: number, set = 0): void => {
+    termios.writeUInt32LE(((termios.readUInt32LE(AT[name]) & ~clear) | set) >>> 0, AT[name]);
+  };
+  change('iflag', HARMFUL_IFLAG | IDLE_IFLAG);
+  change('oflag', OFLAG.OPOST);
+  change('cflag', CSIZE | PARENB, CFLAG.CS8);
+  change('lflag', HARMFUL_LFLAG);
+  termios[AT.controlCharacters + VMIN] = 1;
+  termios[AT.controlCharacters + VTIME] = 0;
+  if (libc().tcsetattr(fd, TCSANOW, termios) !== 0) throw callFailed(`tcsetattr of descriptor ${fd}`);
+}
+
 /** Throws away what the line has received and nobody has read. */
 export function discardInput(fd: number): void {
   if (libc().tcflush(fd, TCIFLUSH) !== 0) throw callFailed(`tcflush of descriptor ${fd}`);

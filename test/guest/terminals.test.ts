@@ -109,6 +109,20 @@ describe('a program that opens the link', () => {
   });
 });
 
+describe('the agent where koffi is not installed', () => {
+  it('makes the line raw through stty and proves it by looking from time to time', async () => {
+    const guest = await startGuest();
+    const pty = await guest.plug(1, { name: 'a' });
+    const agent = await startAgent(guest, { nativeCalls: false });
+    expect(agent.channels()[0]).toMatchObject({ tty: '/dev/hvc1', sure: 'proved', how: 'answer' });
+    const program = await reader(join(guest.root, 'dev/xenchannel/a'));
+    const bytes = collect(program, ALL_BYTES.length);
+    pty.write(ALL_BYTES);
+    expect(await bytes).toEqual(ALL_BYTES);
+    expect(pty.read(Buffer.alloc(16))).toBe(0); // no echo
+  });
+});
+
 describe('the agent on real terminals', () => {
   it('follows plugging and unplugging while it runs', async () => {
     const guest = await startGuest();
