@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { killAgainAndAgain } from './crash-process.js';
+import { formatReports, runHostile } from './hostile.js';
 import { soak } from './soak.js';
 
 const { values } = parseArgs({
@@ -14,6 +15,7 @@ const { values } = parseArgs({
     crashes: { type: 'string', default: '20' },
     ptys: { type: 'boolean', default: false },
     kills: { type: 'string' },
+    hostile: { type: 'boolean', default: false },
     command: { type: 'string', default: 'dist/src/cli/main.js' },
   },
 });
@@ -40,6 +42,14 @@ function failed(lines: readonly string[]): never {
 
 process.on('uncaughtException', (error) => failed([error.stack ?? String(error)]));
 process.on('unhandledRejection', (error) => failed([error instanceof Error ? (error.stack ?? '') : String(error)]));
+
+if (values.hostile) {
+  const result = await runHostile(join(root, 'h'), seed);
+  print(formatReports(result));
+  rmSync(root, { recursive: true, force: true });
+  const held = result.complaints.length === 0 && result.reports.every(({ complaints }) => complaints.length === 0);
+  process.exit(held ? 0 : 1);
+}
 
 if (values.kills !== undefined) {
   const kills = Number(values.kills);
