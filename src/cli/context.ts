@@ -1,10 +1,11 @@
 /** What most commands begin with: a connection to xenstore, closed again whatever happens, and the host they act on. */
 import type { Store } from '../../xenstore/index.js';
 import type { Dom0Environment } from '../dom0/environment.js';
-import { type Io, runDirectoryOf } from './io.js';
+import { type Io, runDirectoryOf, stateDirectoryOf } from './io.js';
 
 export function dom0EnvironmentOf(io: Io): Dom0Environment {
-  return { runDirectory: runDirectoryOf(io.env), backendDomid: 0, clock: io.clock };
+  const { env, clock } = io;
+  return { runDirectory: runDirectoryOf(env), stateDirectory: stateDirectoryOf(env), backendDomid: 0, clock };
 }
 
 /** Runs `fn` with a store found as libxenstore finds it (XENSTORED_PATH, XENSTORED_RUNDIR, the usual places). */

@@ -30,6 +30,14 @@ export interface Io {
 
 export const DEFAULT_RUN_DIRECTORY = '/run/xenchannel';
 
+/** What has to outlive a restart of the host. */
+export const DEFAULT_STATE_DIRECTORY = '/var/lib/xenchannel';
+
+export function stateDirectoryOf(env: NodeJS.ProcessEnv): string {
+  const given = env['XENCHANNEL_STATEDIR'];
+  return given === undefined || given === '' ? DEFAULT_STATE_DIRECTORY : given.replace(/(?<=.)\/+$/, '');
+}
+
 export function runDirectoryOf(env: NodeJS.ProcessEnv): string {
   const given = env['XENCHANNEL_RUNDIR'];
   return given === undefined || given === '' ? DEFAULT_RUN_DIRECTORY : given.replace(/(?<=.)\/+$/, '');

@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import { ChannelError, EXIT } from '../base/errors.js';
 import { readVersion } from '../base/version.js';
 import { toChannelError } from '../dom0/store-errors.js';
+import { addApply } from './commands/apply.js';
 import { addAttach } from './commands/attach.js';
 import { addConnect } from './commands/connect.js';
 import { addDaemon } from './commands/daemon.js';
@@ -30,6 +31,7 @@ Environment:
   XENSTORED_PATH     socket or device of xenstored
   XENSTORED_RUNDIR   directory of its socket (default /run/xenstored)
   XENCHANNEL_RUNDIR  directory of sockets and of the daemon (default /run/xenchannel)
+  XENCHANNEL_STATEDIR  where channels that come back are recorded (default /var/lib/xenchannel)
 
 Exit codes:
   0 done  1 bug  2 usage  3 not found  4 conflict  5 permission  6 timeout
@@ -40,6 +42,7 @@ Exit codes:
 const COMMANDS = [
   addAttach,
   addDetach,
+  addApply,
   addList,
   addStatus,
   addConnect,

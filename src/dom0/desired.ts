@@ -51,7 +51,7 @@ export class ShapeError extends Error {
   readonly pointer: string;
 
   constructor(pointer: string, message: string) {
-    super(`${pointer === '' ? 'the whole' : pointer}: ${message}`);
+    super(pointer === '' ? message : `${pointer}: ${message}`);
     this.pointer = pointer;
   }
 }

@@ -269,7 +269,12 @@ describe('xenchannel detach', () => {
 describe('xenchannel list', () => {
   it('says so when there is nothing', async () => {
     expect(await xc('list')).toEqual({ code: 0, out: 'no channels\n', err: '' });
-    expect(JSON.parse((await xc('list', '--json')).out)).toEqual({ channels: [], leftOut: 0 });
+    expect(JSON.parse((await xc('list', '--json')).out)).toEqual({
+      channels: [],
+      leftOut: 0,
+      wanted: [],
+      recordProblems: [],
+    });
   });
 
   it("shows a table with everyone's channels", async () => {

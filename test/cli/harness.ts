@@ -23,7 +23,7 @@ export async function startCliHost(): Promise<CliHost> {
     store: dom0,
     runDirectory: directory,
     storePath: path,
-    env: { XENSTORED_PATH: path, XENCHANNEL_RUNDIR: directory },
+    env: { XENSTORED_PATH: path, XENCHANNEL_RUNDIR: directory, XENCHANNEL_STATEDIR: `${directory}/state` },
     stop: () => simulated.stop(),
   };
 }

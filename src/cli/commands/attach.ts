@@ -18,6 +18,7 @@ interface Options {
   overflow?: string;
   speakFirst?: boolean;
   wait?: number;
+  persist?: boolean;
   dryRun?: boolean;
   json?: boolean;
 }
@@ -26,6 +27,7 @@ const EXAMPLES = `
 Examples:
   xenchannel attach db1 org.qemu.guest_agent.0 --wait 10
   xenchannel attach 5 org.example.agent --path /run/agent.sock --mode 0600 --owner agent
+  xenchannel attach db1 org.example.agent --persist      it comes back when the domain reboots or is restored
   xenchannel attach db1 org.example.agent --dry-run      show what would be written
 
 <domain> is an id, a name or a uuid; an id wins over a name that looks like one.
@@ -49,6 +51,7 @@ export function addAttach(program: Command, io: Io): void {
   addChannelOptions(program.command('attach').argument('<domain>').argument('<name>'))
     .description('put a named channel on a running domain')
     .option('--wait <seconds>', 'wait until the guest is connected', parseSeconds)
+    .option('--persist', 'record it: the daemon attaches it again when the domain comes back')
     .option('--dry-run', 'check everything, write nothing, show the writes')
     .option('--json', 'answer in JSON')
     .addHelpText('after', EXAMPLES)
@@ -56,23 +59,25 @@ export function addAttach(program: Command, io: Io): void {
 }
 
 async function runAttach(io: Io, domain: string, name: string, options: Options): Promise<void> {
-  const [{ attach }, { parseChannelSpec }, plan] = await Promise.all([
+  const [{ attach }, { attachPersistently }, { parseChannelSpec }, plan] = await Promise.all([
     import('../../dom0/attach.js'),
+    import('../../dom0/persist.js'),
     import('../../console/spec.js'),
     import('../../dom0/plan.js'),
   ]);
-  const { limit, wait, dryRun = false, json = false, ...given } = options;
+  const { limit, wait, persist = false, dryRun = false, json = false, ...given } = options;
   const spec = parseChannelSpec({ ...given, name, limitBytes: limit });
   const request = { domain, spec, dryRun, signal: io.signal, ...(wait === undefined ? {} : { waitMs: wait }) };
-  const result = await withStore(io, (store) => attach(store, request, dom0EnvironmentOf(io)));
+  const run = persist ? attachPersistently : attach;
+  const result = await withStore(io, (store) => run(store, request, dom0EnvironmentOf(io)));
   const { writes, ...facts } = result;
   if (json) {
-    printJson(io, { dryRun, ...facts, ...(dryRun ? { writes: plan.toJsonNodes(writes) } : {}) });
+    printJson(io, { dryRun, persist, ...facts, ...(dryRun ? { writes: plan.toJsonNodes(writes) } : {}) });
     return;
   }
   printWarnings(io, result.warnings);
   if (dryRun) io.stdout.write(plan.formatText(writes));
-  else printLine(io, describeResult(result));
+  else printLine(io, `${describeResult(result)}${persist ? '; it will come back' : ''}`);
 }
 
 function describeResult({ name, domain, deviceId, connection, path, connected }: AttachResult): string {

@@ -4,7 +4,7 @@ import type { SpoolPlace } from '../../backend/spool-files.js';
 import type { Logger, LogLevel } from '../../base/log.js';
 import type { Hypervisor } from '../../hypervisor/ports.js';
 import { aborted } from '../context.js';
-import { type Io, runDirectoryOf } from '../io.js';
+import { type Io, runDirectoryOf, stateDirectoryOf } from '../io.js';
 import { addLogOption, loggerOf } from '../logging.js';
 import { parseDomidOption } from '../options.js';
 
@@ -20,6 +20,7 @@ Examples:
   xenchannel daemon
   XENCHANNEL_RUNDIR=/tmp/xc xenchannel daemon --log-level debug
 
+Channels that are recorded (attach --persist, apply) are attached again when their domain comes back.
 SIGTERM ends it in order: guests notice nothing, and the next daemon goes on where it stopped.
 `;
 
@@ -50,7 +51,9 @@ async function runDaemon(io: Io, options: Options): Promise<void> {
     const store = await XenstoreClient.connect({ env: io.env, clock: io.clock, signal: io.signal });
     try {
       const wiring = { store, hypervisor, clock: io.clock, log };
-      const daemon = await BackendDaemon.start({ ...wiring, runDirectory, backendDomid, spool });
+      // A driver domain may not attach anything.
+      const state = backendDomid === 0 ? { stateDirectory: stateDirectoryOf(io.env) } : {};
+      const daemon = await BackendDaemon.start({ ...wiring, ...state, runDirectory, backendDomid, spool });
       await aborted(io.signal);
       await daemon.stop();
     } finally {

@@ -8,6 +8,7 @@ import { cell, printJson, printLine, printWarnings } from '../output.js';
 interface Options {
   deviceId?: number;
   force?: boolean;
+  forget?: boolean;
   timeout?: number;
   json?: boolean;
 }
@@ -20,6 +21,11 @@ Examples:
 
 The id of a domain that is gone removes what it has left of the channel in xenstore.
 
+  xenchannel detach db1 org.example.agent --forget       only the record: the domain need not run
+
+A channel that was attached with --persist does not come back either. With --forget <domain> is a name or a uuid, and a
+channel that is attached stays until its domain goes.
+
 A detach that was interrupted or ran out of time has removed nothing; repeat it.
 `;
 
@@ -30,6 +36,7 @@ export function addDetach(program: Command, io: Io): void {
     .argument('<name>')
     .description('take a channel off a running domain')
     .option('--force', 'do not wait for the guest')
+    .option('--forget', 'only forget that it shall come back')
     .option('--timeout <seconds>', 'how long guest and daemon have to close (default: 10)', parseSeconds)
     .option('--device-id <n>', 'which one, where several channels have the name', parseInteger)
     .option('--json', 'answer in JSON')
@@ -38,8 +45,14 @@ export function addDetach(program: Command, io: Io): void {
 }
 
 async function runDetach(io: Io, domain: string, name: string, options: Options): Promise<void> {
-  const { detach } = await import('../../dom0/detach.js');
-  const { force = false, timeout, deviceId, json = false } = options;
+  const { detachAndForget, forgetChannel } = await import('../../dom0/persist.js');
+  const { force = false, forget = false, timeout, deviceId, json = false } = options;
+  if (forget) {
+    const key = await forgetChannel(dom0EnvironmentOf(io), domain, name);
+    if (json) printJson(io, { name, ...key, forgotten: true });
+    else printLine(io, `forgot ${cell(name)} of domain ${cell(domain)}: it will not come back`);
+    return;
+  }
   const request = {
     domain,
     name,
@@ -48,11 +61,12 @@ async function runDetach(io: Io, domain: string, name: string, options: Options)
     ...(timeout === undefined ? {} : { timeoutMs: timeout }),
     ...(deviceId === undefined ? {} : { deviceId }),
   };
-  const result = await withStore(io, (store) => detach(store, request, dom0EnvironmentOf(io)));
+  const result = await withStore(io, (store) => detachAndForget(store, request, dom0EnvironmentOf(io)));
   if (json) {
     printJson(io, result);
     return;
   }
   printWarnings(io, result.warnings);
-  printLine(io, `detached ${cell(name)} from domain ${cell(result.domain.name ?? result.domid)}`);
+  const who = cell(result.domain.name ?? result.domid);
+  printLine(io, `detached ${cell(name)} from domain ${who}${result.forgotten ? '; it will not come back' : ''}`);
 }

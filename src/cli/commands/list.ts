@@ -11,6 +11,8 @@ Examples:
   xenchannel list db1 --json
 
 STATE   connected, or the states of frontend and backend
+A channel that is recorded (attach --persist, apply) and missing has a line of its own, with the reason.
+
 SERVER  native: our daemon; qemu: the domain's QEMU, asked by us; toolstack: made by xl or libvirt, shown only
 `;
 
@@ -31,11 +33,16 @@ async function runList(io: Io, domain: string | undefined, { json = false }: { j
   else printListing(io, listing);
 }
 
-function printListing(io: Io, { channels, leftOut }: Listing): void {
+function printListing(io: Io, { channels, leftOut, wanted, recordProblems }: Listing): void {
+  printWarnings(io, recordProblems);
   if (leftOut > 0) printWarnings(io, [`${leftOut} consoles were left out: one domain has more than can be shown`]);
   if (channels.length === 0) printLine(io, 'no channels');
   else
     io.stdout.write(formatTable(['DOMID', 'DOMAIN', 'ID', 'CHANNEL', 'STATE', 'SERVER', 'PATH'], channels.map(rowOf)));
+  for (const { domain, uuid, domid, name, reason } of wanted) {
+    const who = `${cell(domid)} ${cell(domain ?? uuid, 64)}`;
+    printLine(io, `${who} ${cell(name, 64)}: wanted, not attached: ${cell(reason, 500)}`);
+  }
 }
 
 function rowOf(channel: ListedChannel): string[] {

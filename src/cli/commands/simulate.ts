@@ -67,6 +67,7 @@ async function runSimulate(
   });
   try {
     printLine(io, `export XENSTORED_PATH=${host.storePath} XENCHANNEL_RUNDIR=${host.runDirectory}`);
+    printLine(io, `export XENCHANNEL_STATEDIR=${host.stateDirectory}`);
     const names = host.domains.map(({ domid, name }) => `${domid} (${name})`).join(', ');
     printLine(io, `ready: ${names === '' ? 'no domain' : `domain ${names}`} below ${host.root}; ^C ends it`);
     await aborted(io.signal);
