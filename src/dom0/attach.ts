@@ -2,14 +2,11 @@
  * Puts a named channel on a running domain: every check and every write in one transaction, so that neither a guest
  * nor a second attach ever sees half of it. Knows no ring and no daemon; whoever serves the channel finds it in xenstore.
  */
-import { lstat, stat } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
 import { isXenstoreError, type Store, type StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
 import { checkDeviceId, lowestFreeDeviceId } from '../console/device-id.js';
 import {
   backendPath,
-  backendsPath,
   type ChannelAddress,
   channelWrites,
   defaultPath,
@@ -24,10 +21,10 @@ import { printable } from '../console/name.js';
 import { type ChannelSpec, checkSocketPath } from '../console/spec.js';
 import { parseXenbusState } from '../console/xenbus-state.js';
 import { consoleIds } from './channels.js';
-import { type Domain, describeDomain, parseDomid, readDomain, resolveDomain } from './domains.js';
+import { type Domain, describeDomain, readDomain, resolveDomain } from './domains.js';
 import { type Dom0Environment, mapBounded } from './environment.js';
-import { isListening } from './listening.js';
 import { addSocketChardev, removeChardev } from './qemu.js';
+import { announceChosenPath, checkPathHasNoOwner, checkPathIsFree, type PathClaim } from './socket-path.js';
 import { describeState } from './states.js';
 import { fetchProblems } from './status.js';
 
@@ -77,10 +74,11 @@ export async function attach(store: Store, request: AttachRequest, env: Dom0Envi
   await checkAlive(store, domain);
 
   const { formerDomids = [] } = request;
-  const planned = { domain, spec, path, backendDomid: env.backendDomid, formerDomids };
+  const ownPlace = path === defaultPath(env.runDirectory, domain.domid, spec.name);
+  const planned = { domain, spec, path, ownPlace, backendDomid: env.backendDomid, formerDomids };
   const { address, writes } =
     request.dryRun === true
-      ? await store.transaction((tx) => planInTransaction(tx, planned))
+      ? await store.transaction((tx) => planInTransaction(tx, store, planned))
       : spec.backend === 'qemu' && spec.connection === 'socket'
         ? await attachToQemu(store, planned, env)
         : await writeInTransaction(store, planned);
@@ -114,18 +112,12 @@ async function daemonWarnings(env: Dom0Environment, address: ChannelAddress): Pr
 }
 
 type Plan = { readonly address: ChannelAddress; readonly writes: readonly NodeWrite[] };
-type PlanInput = {
-  domain: Domain;
-  spec: ChannelSpec;
-  path: string;
-  backendDomid: number;
-  formerDomids: readonly number[];
-};
+type PlanInput = PathClaim & { readonly domain: Domain; readonly spec: ChannelSpec };
 
 function writeInTransaction(store: Store, input: PlanInput): Promise<Plan> {
   return store.transaction(async (tx) => {
-    const plan = await planInTransaction(tx, input);
-    await writeAll(tx, plan.address, plan.writes);
+    const plan = await planInTransaction(tx, store, input);
+    await Promise.all([writeAll(tx, plan.address, plan.writes), announceChosenPath(tx, input)]);
     return plan;
   });
 }
@@ -135,7 +127,7 @@ function writeInTransaction(store: Store, input: PlanInput): Promise<Plan> {
  * nothing (seen with QEMU 7.2). So the device id is chosen first and held by the chardev, whose id contains it.
  */
 async function attachToQemu(store: Store, input: PlanInput, env: Dom0Environment): Promise<Plan> {
-  const { address } = await store.transaction((tx) => planInTransaction(tx, input));
+  const { address } = await store.transaction((tx) => planInTransaction(tx, store, input));
   await addSocketChardev(env, address.domid, address.deviceId, input.path);
   try {
     return await writeInTransaction(store, { ...input, spec: { ...input.spec, deviceId: address.deviceId } });
@@ -145,10 +137,10 @@ async function attachToQemu(store: Store, input: PlanInput, env: Dom0Environment
   }
 }
 
-async function planInTransaction(tx: StoreOperations, input: PlanInput): Promise<Plan> {
+/** Of one moment, apart from the paths of other channels, about which see socket-path.ts. */
+async function planInTransaction(tx: StoreOperations, store: StoreOperations, input: PlanInput): Promise<Plan> {
   const { domain, spec, backendDomid } = input;
-  await checkSameDomain(tx, domain);
-  const { ids } = await consoleIds(tx, domain.domid, backendDomid);
+  const [{ ids }] = await Promise.all([consoleIds(tx, domain.domid, backendDomid), checkSameDomain(tx, domain)]);
   await checkNameIsFree(tx, input, ids);
   if (spec.deviceId !== undefined && ids.includes(spec.deviceId)) {
     throw new ChannelError(
@@ -158,7 +150,7 @@ async function planInTransaction(tx: StoreOperations, input: PlanInput): Promise
     );
   }
   const deviceId = spec.deviceId ?? lowestFreeDeviceId(new Set(ids));
-  await checkPathHasNoOwner(tx, input);
+  if (spec.connect !== true) await checkPathHasNoOwner(tx, store, input);
   const address = { domid: domain.domid, deviceId, backendDomid };
   return { address, writes: channelWrites(address, spec, input.path) };
 }
@@ -204,61 +196,6 @@ async function checkNameIsFree(tx: StoreOperations, input: PlanInput, ids: reado
   );
 }
 
-/** Two servers at one path steal it from each other, whatever domains they serve (qemu:util/qemu-sockets.c unlinks it). */
-async function checkPathHasNoOwner(
-  tx: StoreOperations,
-  { path, backendDomid, formerDomids }: PlanInput,
-): Promise<void> {
-  const backends = backendsPath(backendDomid);
-  const domids = (await tx.tryDirectory(backends)).filter((text) => {
-    const domid = parseDomid(text);
-    return domid !== undefined && !formerDomids.includes(domid);
-  });
-  await mapBounded(domids, async (domid) => {
-    for (const deviceId of await tx.tryDirectory(`${backends}/${domid}`)) {
-      const taken = await tx.tryReadText(`${backends}/${domid}/${deviceId}/path`);
-      if (taken === undefined || resolve('/', taken) !== resolve('/', path)) continue;
-      throw new ChannelError(
-        'path-in-use',
-        `console ${deviceId.slice(0, 10)} of domain ${domid} already has the socket path ${path}`,
-        { path, domid: Number(domid), deviceId: Number(deviceId) },
-      );
-    }
-  });
-}
-
-/** A socket that nobody serves may be replaced by the daemon; anything else at the path is somebody's property. */
-async function checkPathIsFree(path: string, spec: ChannelSpec, runDirectory: string): Promise<void> {
-  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    if (error.code === 'ENOTDIR') throw notASocket(path, 'part of it is no directory');
-    throw new ChannelError('permission-denied', `cannot look at ${path}: ${error.code}`, { path }, { cause: error });
-  });
-  if (found === undefined) {
-    if (!path.startsWith(`${runDirectory}/`)) await checkDirectory(dirname(path));
-    return;
-  }
-  // Our daemon takes no path from anybody; QEMU unlinks what it finds there and binds.
-  if (spec.backend === 'qemu' && found.isSocket() && (await isListening(path))) {
-    throw new ChannelError('path-in-use', `a program listens at ${path} already`, { path });
-  }
-  if (spec.connection === 'socket' ? found.isSocket() : found.isSymbolicLink()) return;
-  throw notASocket(path, 'something else stands there');
-}
-
-/** The daemon makes directories below its own only: it must not be a way to make them anywhere. */
-async function checkDirectory(directory: string): Promise<void> {
-  const found = await stat(directory).catch(() => undefined);
-  if (found?.isDirectory() === true) return;
-  throw new ChannelError('path-illegal', `the directory ${directory} does not exist: make it first`, { directory });
-}
-
-function notASocket(path: string, why: string): ChannelError {
-  return new ChannelError('path-not-a-socket', `${path} cannot be used for a channel: ${why}, and is left alone`, {
-    path,
-  });
-}
-
 /** Permissions are set on each node: a node that only inherits them below the guest's directory belongs to the guest. */
 async function writeAll(tx: StoreOperations, address: ChannelAddress, writes: readonly NodeWrite[]): Promise<void> {
   const parent = frontendsPath(address.domid);
@@ -267,10 +204,10 @@ async function writeAll(tx: StoreOperations, address: ChannelAddress, writes: re
     await tx.mkdir(parent);
     await tx.setPermissions(parent, permissionSets({ ...address, backendDomid: 0 }).readOnly);
   }
-  for (const { path, value, permissions } of writes) {
-    await tx.write(path, value);
-    await tx.setPermissions(path, permissions);
-  }
+  // In this order, but without waiting for each: 60 round trips would leave others the time to change what was read.
+  await Promise.all(
+    writes.flatMap(({ path, value, permissions }) => [tx.write(path, value), tx.setPermissions(path, permissions)]),
+  );
 }
 
 type WaitInput = {
