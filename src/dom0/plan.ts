@@ -2,7 +2,7 @@
  * Shows what `attach` would write, without a store: for reading, for programs, and as a shell script. Nothing here looks
  * at a host, so nothing here knows whether the device id is free.
  */
-import { formatPermission, type Permission } from '../../xenstore/index.js';
+import { formatPermission, type Permission } from '../../xenstore/permissions.js';
 import { FIRST_DEVICE_ID } from '../console/device-id.js';
 import {
   backendPath,

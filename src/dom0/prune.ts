@@ -2,7 +2,8 @@
  * Removes the parents that a removed channel leaves empty, as libxl does when a device goes
  * (xen:tools/libs/light/libxl_device.c, libxl__xs_path_cleanup), but never what a toolstack keeps for the domain itself.
  */
-import { isXenstoreError, type StoreOperations } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { StoreOperations } from '../../xenstore/index.js';
 import { backendsPath, type ChannelAddress, frontendsPath } from '../console/layout.js';
 
 /** An absent node, or an absent parent of it, is not an error. */

@@ -1,5 +1,5 @@
 /** Turns what the xenstore library and the operating system throw into our codes: callers see one kind of error. */
-import { isXenstoreError, type XenstoreErrorCode } from '../../xenstore/index.js';
+import { isXenstoreError, type XenstoreErrorCode } from '../../xenstore/errors.js';
 import { ChannelError, type ErrorCode } from '../base/errors.js';
 
 const CODES: Partial<Record<XenstoreErrorCode, ErrorCode>> = {

@@ -1,5 +1,6 @@
 /** Waits until a channel is connected, opened by the guest, or emptied by it. Every wait is bounded and says what for. */
-import { isXenstoreError, type Store, type StoreOperations } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { Store, StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
 import { backendPath, frontendPath, KEY } from '../console/layout.js';
 import { printable } from '../console/name.js';

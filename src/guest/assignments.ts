@@ -4,7 +4,8 @@
  */
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isXenstoreError, type Store } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { Store } from '../../xenstore/index.js';
 import type { Logger } from '../base/log.js';
 import { KEY } from '../console/layout.js';
 import { type Certainty, type Finding, isSureEnough, type Reason } from './deduce.js';

@@ -2,7 +2,8 @@
  * What the guest's own xenstore says about its consoles: read, validated, never believed beyond that. Relative paths
  * only, so that it is the same before and after a migration. Knows no terminal and no link.
  */
-import { isXenstoreError, type StoreOperations } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { StoreOperations } from '../../xenstore/index.js';
 import { KEY, QEMU_TYPE } from '../console/layout.js';
 import { type ChannelName, channelNameProblem, printable } from '../console/name.js';
 import { parseXenbusState, type XenbusState } from '../console/xenbus-state.js';

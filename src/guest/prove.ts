@@ -4,7 +4,8 @@
  * can start it. Takes from a line what belongs to an answer and not one byte more. Knows no link and no name.
  */
 
-import { isXenstoreError, type Store } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { Store } from '../../xenstore/index.js';
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/log.js';
 import { IDENTIFY_ANSWER_PREFIX, KEY } from '../console/layout.js';

@@ -3,7 +3,8 @@
  * xenstore with the rights of its domain; knows no other device. Source: linux:drivers/tty/hvc/hvc_xen.c
  * (xencons_probe, xencons_connect_backend, xencons_backend_changed, xencons_remove).
  */
-import { isXenstoreError, type Store, type Watch } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { Store, Watch } from '../../xenstore/index.js';
 import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/log.js';
 import { formatXenbusState, parseXenbusState, type XenbusState } from '../console/xenbus-state.js';

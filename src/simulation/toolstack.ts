@@ -4,7 +4,8 @@
  * xen:tools/libs/light/libxl_create.c (libxl__domain_make), libxl_domain.c (devices_destroy_cb), libxl_device.c
  * (libxl__devices_destroy), libxl_xshelp.c (libxl__xs_path_cleanup).
  */
-import { isXenstoreError, type Store, type StoreOperations } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { Store, StoreOperations } from '../../xenstore/index.js';
 import { domainPath } from '../console/layout.js';
 import { type LibxlChannel, libxlChannelNodes, libxlPrimaryConsoleNodes } from './libxl-console.js';
 import { type Node, writeNodes } from './nodes.js';

@@ -3,7 +3,8 @@
  * event after the other as the kernel's xenwatch thread does. Knows nothing of rings. Source:
  * linux:drivers/xen/xenbus/xenbus_probe.c (xenbus_dev_changed, xenbus_probe_node).
  */
-import { isXenstoreError, type Watch } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { Watch } from '../../xenstore/index.js';
 import { ConsoleDevice, type DeviceStatus, type KernelParts } from './console-device.js';
 
 const CONSOLES = 'device/console';
