@@ -5,10 +5,11 @@
  */
 import { isXenstoreError, type Store, type StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
-import { backendPath, type ChannelAddress, frontendPath, libxlPath } from '../console/layout.js';
+import { backendPath, type ChannelAddress, frontendPath, frontendsPath, libxlPath } from '../console/layout.js';
 import { printable } from '../console/name.js';
 import { parseXenbusState, XENBUS, type XenbusState } from '../console/xenbus-state.js';
 import { type ChannelRecord, pickChannel, readChannels } from './channels.js';
+import { transactionDespite } from './contested.js';
 import { isDaemonRunning } from './control-client.js';
 import { type Domain, describeDomain, resolveDomain } from './domains.js';
 import type { Dom0Environment } from './environment.js';
@@ -51,11 +52,15 @@ export async function detach(store: Store, request: DetachRequest, env: Dom0Envi
     return left;
   });
   if ('channel' in domain) return resultOfLeftover(domain, name);
-  const channel = await store.transaction((tx) => beginClosing(tx, { domain, name, deviceId }, env.backendDomid));
+  // What the guest may write to must not decide whether it can be taken off.
+  const contested = frontendsPath(domain.domid);
+  const channel = await transactionDespite(store, contested, (tx) =>
+    beginClosing(tx, { domain, name, deviceId }, env.backendDomid),
+  );
   await request.onClosing?.(domain);
   const closing: Closing = { store, env, domain, channel, signal, force };
   const warnings = force ? await forceRelease(closing) : await waitClosed(closing, timeoutMs);
-  await store.transaction((tx) => removeNodes(tx, channel));
+  await transactionDespite(store, contested, (tx) => removeNodes(tx, channel));
   if (channel.server === 'qemu' && channel.connection === 'socket') {
     await removeChardev(env, channel.domid, channel.deviceId).catch((error: Error) => {
       warnings.push(`the chardev stays in QEMU: ${error.message}`);
@@ -155,7 +160,7 @@ async function forceRelease(closing: Closing): Promise<string[]> {
   if (asked.inTime) return isOver(asked.ends.frontend) ? [] : ['the guest was not waited for'];
   // A QEMU whose frontend vanishes uses memory that it has freed (seen with QEMU 7.2).
   if (channel.server === 'qemu') throw await timeoutError(closing, FORCED_RELEASE_TIMEOUT_MS, asked.ends);
-  await store.transaction((tx) => removeIfThere(tx, frontendPath(channel.domid, channel.deviceId)));
+  await removeIfThere(store, frontendPath(channel.domid, channel.deviceId));
   const second = await waitEnds(closing, FORCED_RELEASE_TIMEOUT_MS, released);
   if (!second.inTime) throw await timeoutError(closing, 2 * FORCED_RELEASE_TIMEOUT_MS, second.ends);
   return ['the guest did not close its end: its device was taken away'];

@@ -18,6 +18,10 @@ export interface Scene {
   readonly connected: () => Promise<void>;
   readonly client: () => HostClient;
   readonly clientReceived: () => number;
+  /** Takes the channel off as an admin does, with or without force; tells how that went. */
+  readonly detach: (how: { readonly force: boolean }) => Promise<string>;
+  /** `xenchannel list` of the guest's domain after dom0 has made a console without a name, as libxl may. */
+  readonly listUnnamed: (writeName: (directory: string) => Promise<unknown>) => Promise<string>;
   /** Runs `turn` in every turn of the event loop until the time of the attack is over. */
   readonly repeat: (turn: () => void | Promise<void>) => Promise<void>;
 }
@@ -386,6 +390,37 @@ export const ATTACKS: readonly Attack[] = [
       });
       await store.close();
       return [...answers].map(([answer, count]) => `${count} ${answer}`).join(', ');
+    },
+  },
+  ...[false, true].map(
+    (force): Attack => ({
+      name: `floods its frontend while it is detached${force ? ' by force' : ''}`,
+      run: async ({ guest, detach }) => {
+        let working = true;
+        const flooding = (async () => {
+          for (let n = 0; working; n++) {
+            await guest.put(['state', 'ring-ref', KEY.guestOpen][n % 3] ?? '', ['3', '4', '5'][n % 3] ?? '');
+          }
+        })();
+        try {
+          return await detach({ force });
+        } finally {
+          working = false;
+          await flooding;
+        }
+      },
+    }),
+  ),
+  {
+    name: 'gives an unnamed console names with every trick',
+    run: async ({ guest, listUnnamed }) => {
+      const names = ['../../../etc/passwd', 'a\nb', '%n%s', '\u001b[2J', '-rf', 'x'.repeat(2000), '', 'victim', '日本'];
+      for (const name of names) {
+        const shown = await listUnnamed((directory) => guest.store.write(`${directory}/name`, name));
+        const raw = shown.includes('etc/passwd') || shown.includes('\u001b') || shown.includes('a\nb');
+        demand(!raw, `a guest's own name reaches the list: ${JSON.stringify(shown.slice(0, 200))}`);
+      }
+      return `${names.length} names, none believed`;
     },
   },
 ];

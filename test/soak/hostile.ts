@@ -4,11 +4,13 @@
  */
 
 import { systemClock } from '../../src/base/clock.js';
+import { ChannelError } from '../../src/base/errors.js';
 import type { Logger } from '../../src/base/log.js';
-import { backendsPath } from '../../src/console/layout.js';
+import { backendPath, backendsPath, frontendPath, libxlPath, permissionSets } from '../../src/console/layout.js';
 import { parseChannelName } from '../../src/console/name.js';
 import { attach } from '../../src/dom0/attach.js';
 import { detach } from '../../src/dom0/detach.js';
+import { list } from '../../src/dom0/list.js';
 import { SimulatedHost } from '../../src/simulation/host.js';
 import { memoryTtys } from '../../src/simulation/memory-tty.js';
 import { ATTACK_MS, ATTACKS, type Attack, type Scene } from './attacks.js';
@@ -39,6 +41,8 @@ export interface HostileResult {
 
 const LIMITS = { logLines: 60, storeWrites: 120, heapBytes: 64 * 2 ** 20, p99Ms: 250, roundTrips: 10 } as const;
 const WAIT_MS = 10_000;
+const POLITE_DETACH_MS = 1000;
+const UNNAMED_ID = 7;
 const NAME = parseChannelName('hostile');
 
 export async function runHostile(root: string, seed: number): Promise<HostileResult> {
@@ -121,6 +125,21 @@ async function attempt(
     client: () => client,
     clientReceived: () => received,
     repeat: (turn) => forMs(ATTACK_MS, turn),
+    detach: async ({ force }) => {
+      const startMs = performance.now();
+      const environment = { runDirectory: host.runDirectory, backendDomid: 0, clock: systemClock };
+      const request = { domain: 'guest1', name: NAME, force, timeoutMs: POLITE_DETACH_MS };
+      const outcome = await detach(host.store, request, environment).then(
+        () => 'gone',
+        (error: unknown) => {
+          // Who asks politely may be told that the guest does not close; force must do.
+          if (!force && error instanceof ChannelError && error.code === 'wait-timeout') return 'told of it';
+          throw error;
+        },
+      );
+      return `${outcome} after ${(performance.now() - startMs).toFixed(0)} ms`;
+    },
+    listUnnamed: (writeName) => listUnnamed(host, writeName),
   };
   try {
     if (attack.unconnected !== true) {
@@ -201,9 +220,39 @@ async function unplug(host: SimulatedHost, guest: HostileGuest): Promise<void> {
   const environment = { runDirectory: host.runDirectory, backendDomid: 0, clock: systemClock };
   // Its last good deed, so that nobody has to wait for it; where it cannot do even that, the daemon does without.
   await guest.put('state', '6');
-  await detach(host.store, { domain: 'guest1', name: NAME, force: true }, environment);
+  await detach(host.store, { domain: 'guest1', name: NAME, force: true }, environment).catch((error: unknown) => {
+    // The attack was one on the detach itself.
+    if (!(error instanceof ChannelError && error.code === 'channel-not-found')) throw error;
+  });
   await until('the channel is over', () => host.daemon?.status().channels.every(({ domid }) => domid !== 1) === true);
   guest.withdraw();
+}
+
+/** A console that has no name yet, in a directory that the guest may write to. */
+async function listUnnamed(host: SimulatedHost, writeName: (directory: string) => Promise<unknown>): Promise<string> {
+  const address = { domid: 1, deviceId: UNNAMED_ID, backendDomid: 0 };
+  const frontend = frontendPath(1, UNNAMED_ID);
+  const { guest } = permissionSets(address);
+  await host.store.transaction(async (tx) => {
+    for (const [key, value] of [
+      ['', ''],
+      ['/backend', backendPath(address)],
+      ['/state', '1'],
+      ['/type', 'ioemu'],
+    ] as const) {
+      await tx.write(`${frontend}${key}`, value);
+      await tx.setPermissions(`${frontend}${key}`, guest);
+    }
+    await tx.write(`${backendPath(address)}/frontend`, frontend);
+    await tx.write(`${backendPath(address)}/state`, '1');
+    await tx.write(`${libxlPath(1, UNNAMED_ID)}/backend`, backendPath(address));
+    await tx.write(`${libxlPath(1, UNNAMED_ID)}/frontend`, frontend);
+  });
+  await writeName(frontend);
+  const environment = { runDirectory: host.runDirectory, backendDomid: 0, clock: systemClock };
+  const shown = JSON.stringify(await list(host.store, environment, 'guest1'));
+  for (const path of [frontend, backendPath(address), libxlPath(1, UNNAMED_ID)]) await host.store.rm(path);
+  return shown;
 }
 
 async function leftovers(host: SimulatedHost): Promise<string[]> {
