@@ -44,6 +44,12 @@ export type Nonce =
   | { readonly kind: 'malformed' }
   | { kind: 'nonce'; readonly nonce: string };
 
+/** A guest connects once; one that changes its offer while it is read is read again so often. */
+const MAX_OFFER_TRIES = 3;
+
+/** Gives up a transaction: what it was to change is not there. */
+class Absent extends Error {}
+
 export class ChannelNodes {
   readonly frontend: string;
   readonly backend: string;
@@ -76,36 +82,50 @@ export class ChannelNodes {
     };
   }
 
-  /** State, ring and port of one moment, and whose domain it is. */
-  readOffer(): Promise<RingOffer> {
-    return this.#store.transaction(async (tx) => {
-      const [state, ringRefText, portText, uuid] = await Promise.all([
-        lookAtGuest(tx, `${this.frontend}/state`),
-        lookAtGuest(tx, `${this.frontend}/ring-ref`),
-        lookAtGuest(tx, `${this.frontend}/port`),
-        readDomainUuid(tx, this.#address.domid),
+  /**
+   * State, ring and port of one moment, and whose domain it is. In place of a transaction, which takes three round trips
+   * with a guest waiting, all is read in one batch, ring and port twice: what did not change in between belongs together.
+   */
+  async readOffer(): Promise<RingOffer> {
+    const store = this.#store;
+    const ring = (): Promise<string | undefined>[] =>
+      ['ring-ref', 'port'].map((key) => lookAtGuest(store, `${this.frontend}/${key}`));
+    for (let tries = 1; ; tries++) {
+      const [before, state, uuid, [ringRefText, portText]] = await Promise.all([
+        Promise.all(ring()),
+        lookAtGuest(store, `${this.frontend}/state`),
+        readDomainUuid(store, this.#address.domid),
+        Promise.all(ring()),
       ]);
+      const steady = before[0] === ringRefText && before[1] === portText;
+      // A guest that goes on changing them gets what it deserves: a pair that does not fit cannot be bound.
+      if (!steady && tries < MAX_OFFER_TRIES) continue;
       const ringRef = parseU32(ringRefText);
       return { frontend: sightOf(state), uuid, ringRefText, portText, ringRef, port: parseU32(portText) };
-    });
+    }
   }
 
   /** False when the backend directory is gone. */
   writeState(state: XenbusState): Promise<boolean> {
-    return this.#store.transaction(async (tx) => {
-      const path = `${this.backend}/state`;
-      if ((await tx.tryReadText(path)) === undefined) return false;
-      await tx.write(path, formatXenbusState(state));
-      return true;
-    });
+    const path = `${this.backend}/state`;
+    return this.#writeIfThere(path, (tx) => [tx.write(path, formatXenbusState(state))]);
   }
 
   /** Tells the guest whether a host client is connected, in a key it can read and not write. False: no frontend. */
   writeHostOpen(open: boolean): Promise<boolean> {
+    const path = `${this.frontend}/${KEY.hostOpen}`;
+    return this.#writeIfThere(this.frontend, (tx) => [
+      tx.write(path, open ? '1' : '0'),
+      tx.setPermissions(path, permissionSets(this.#address).readOnly),
+    ]);
+  }
+
+  /** Which terminal serves the channel, in libxl's own key, which the guest can read and not write. False: no frontend. */
+  writeTty(tty: string): Promise<boolean> {
     return this.#store.transaction(async (tx) => {
       if (!(await tx.exists(this.frontend))) return false;
-      const path = `${this.frontend}/${KEY.hostOpen}`;
-      await tx.write(path, open ? '1' : '0');
+      const path = `${this.frontend}/tty`;
+      await tx.write(path, tty);
       await tx.setPermissions(path, permissionSets(this.#address).readOnly);
       return true;
     });
@@ -115,11 +135,39 @@ export class ChannelNodes {
   takeNonce(): Promise<Nonce> {
     const path = `${this.frontend}/${KEY.identify}`;
     return this.#store.transaction(async (tx): Promise<Nonce> => {
-      const text = await lookAtGuest(tx, path);
+      // Both at once: to remove what is not there does no harm.
+      const [text] = await Promise.all([lookAtGuest(tx, path), removeIfThere(tx, path)]);
       if (text === undefined) return { kind: 'none' };
-      await tx.rm(path);
       return NONCE_PATTERN.test(text) ? { kind: 'nonce', nonce: text } : { kind: 'malformed' };
     });
+  }
+
+  /**
+   * Writes if `path` is there, in one step. The question and what hangs on it are sent together: if the answer is no,
+   * the transaction is given up, and nothing was written.
+   */
+  async #writeIfThere(path: string, write: (tx: StoreOperations) => Promise<void>[]): Promise<boolean> {
+    try {
+      await this.#store.transaction(async (tx) => {
+        const there = tx.exists(path);
+        const written = Promise.all(write(tx));
+        written.catch(() => {}); // of no interest where nothing is there
+        if (!(await there)) throw new Absent();
+        await written;
+      });
+      return true;
+    } catch (error) {
+      if (error instanceof Absent) return false;
+      throw error;
+    }
+  }
+}
+
+async function removeIfThere(tx: StoreOperations, path: string): Promise<void> {
+  try {
+    await tx.rm(path);
+  } catch (error) {
+    if (!isXenstoreError(error, 'ENOENT')) throw error;
   }
 }
 

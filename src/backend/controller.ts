@@ -11,6 +11,7 @@ import type { BatchBuffers } from './batch.js';
 import type { ChannelNodes, Sight } from './channel-nodes.js';
 import type { ChannelConfig } from './discovery.js';
 import type { EventLog } from './events.js';
+import { GuestNews } from './guest-news.js';
 import type { HandoverRecord, Taken } from './handover.js';
 import {
   BACKEND_STATE,
@@ -73,14 +74,13 @@ export class ChannelController {
   readonly #ring: RingConnector;
   readonly #problems: Problems;
   readonly #inheritance: Inheritance;
+  readonly #news: GuestNews;
   readonly #reporter: Reporter;
   #replaced: ChannelStatus['replaced'] = null;
   #phase: Phase;
   #backendState: XenbusState | undefined;
   #frontend: FrontendSight = 'gone';
   #detaching = false;
-  /** What the guest was last told about the host's client; undefined: nothing yet, or its frontend is another one. */
-  #hostOpenTold: boolean | undefined;
   #drainTimer: Timer | undefined;
   /** The host end was closed because of a detach; what is pending is the client that takes the last bytes. */
   #retired: Promise<void> | undefined;
@@ -103,7 +103,9 @@ export class ChannelController {
       onFailure: (error) => this.#problems.report('store', error),
       onSuccess: () => this.#problems.solved('store'),
     });
-    this.#hostEnd = new HostEnd({ chardev, timers: this.#timers, problems: this.#problems });
+    const onOpen = (): void => this.touch();
+    this.#hostEnd = new HostEnd({ chardev, timers: this.#timers, problems: this.#problems, onOpen });
+    this.#news = new GuestNews(options.nodes, chardev);
     this.#session = new ChannelSession({
       chardev,
       spool,
@@ -180,6 +182,7 @@ export class ChannelController {
     await this.#hostEnd.settled();
     this.#restore();
     await this.#session.close();
+    await this.#news.tellTty().catch((error) => this.#problems.report('store', error));
     const { domid, deviceId, uuid } = this.config;
     const ring = this.#ring.served;
     const record = { domid, deviceId, uuid, ring, session: this.#session.state() };
@@ -248,7 +251,8 @@ export class ChannelController {
     if (sight.asksIdentity && this.#ring.mapped) await this.#identify();
     if (this.#detaching && this.#phase === 'closed') await this.#retire();
     await this.#tellState(sight);
-    await this.#tellHostOpen();
+    if (this.#phase === 'connected' && this.#state === 'running') await this.#news.tellHostOpen();
+    if (this.#state === 'running') await this.#news.tellTty();
   }
 
   /** Before the backend says Closed: whoever waits for that may use the path again at once. */
@@ -261,7 +265,7 @@ export class ChannelController {
     this.#frontend = sight.frontend;
     this.#backendState = sight.backendState;
     this.#detaching = !sight.online || (sight.backendState === 'closing' && this.#phase !== 'closing');
-    if (sight.frontend === 'gone') this.#hostOpenTold = undefined;
+    if (sight.frontend === 'gone') this.#news.forget();
     if (sight.frontend === 'invalid') {
       this.#problems.guest('frontend-malformed', 'the frontend state is no state', sight.stateText);
     }
@@ -333,13 +337,6 @@ export class ChannelController {
     const state = BACKEND_STATE[this.#phase];
     if (sight.backendState === state || this.#state !== 'running') return;
     if (await this.#nodes.writeState(state)) this.#backendState = state;
-  }
-
-  async #tellHostOpen(): Promise<void> {
-    const open = this.#options.chardev.connected;
-    if (this.#phase !== 'connected' || this.#hostOpenTold === open || this.#state !== 'running') return;
-    this.#hostOpenTold = open;
-    await this.#nodes.writeHostOpen(open);
   }
 
   #ledger(): Readonly<Record<string, number>> {

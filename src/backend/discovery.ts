@@ -18,9 +18,13 @@ import {
 import { type ChannelName, parseChannelName, printable } from '../console/name.js';
 import {
   type Connection,
+  checkLogPath,
   checkSocketPath,
   DEFAULT_LIMIT_BYTES,
+  LOG_SIZE_BYTES,
+  type LogSpec,
   MAX_LIMIT_BYTES,
+  MAX_LOGS_KEPT,
   MIN_LIMIT_BYTES,
 } from '../console/spec.js';
 import { parseXenbusState, XENBUS, type XenbusState } from '../console/xenbus-state.js';
@@ -41,6 +45,9 @@ export interface ChannelConfig extends ChannelAddress {
   readonly limitBytes: number;
   readonly overflow: OverflowPolicy;
   readonly speakFirst: boolean;
+  /** The daemon is the client of the socket at `path`. */
+  readonly connect: boolean;
+  readonly log: LogSpec | undefined;
 }
 
 export type Finding =
@@ -66,6 +73,11 @@ const BACKEND_KEYS = [
   KEY.limit,
   KEY.overflow,
   KEY.speakFirst,
+  KEY.connect,
+  KEY.log,
+  KEY.logSize,
+  KEY.logKeep,
+  KEY.logTimestamps,
 ] as const;
 
 type BackendKeys = Readonly<Partial<Record<(typeof BACKEND_KEYS)[number], string>>>;
@@ -79,13 +91,18 @@ export async function inspectBackend(
   const { deviceId } = address;
   if (deviceId < FIRST_DEVICE_ID || deviceId > LAST_DEVICE_ID) return { kind: 'foreign' };
   const directory = backendPath(address);
-  const values = await Promise.all(BACKEND_KEYS.map((key) => store.tryReadText(`${directory}/${key}`)));
+  // All at once: a guest is waiting, and what turns out not to be needed costs less than a round trip.
+  const [values, markedOurs, uuid] = await Promise.all([
+    Promise.all(BACKEND_KEYS.map((key) => store.tryReadText(`${directory}/${key}`))),
+    isMarkedOurs(store, address),
+    readDomainUuid(store, address.domid),
+  ]);
   const keys: BackendKeys = Object.fromEntries(
     BACKEND_KEYS.flatMap((key, index) => (values[index] === undefined ? [] : [[key, values[index]]])),
   );
   if (Object.keys(keys).length === 0) return { kind: 'absent' };
-  if (!(await isOurs(store, address, keys))) return { kind: 'foreign' };
-  const uuid = await readDomainUuid(store, address.domid);
+  const forOther = keys[KEY.backend] !== undefined && keys[KEY.backend] !== 'native';
+  if (forOther || !markedOurs) return { kind: 'foreign' };
   try {
     const config = parseConfig(address, keys, uuid, runDirectory);
     return { kind: 'ours', config, backendState: parseXenbusState(keys.state) };
@@ -116,7 +133,9 @@ export async function isDomainAlive(store: Store, domid: number): Promise<boolea
  * not torn down for them.
  */
 export function isSameChannel(a: ChannelConfig, b: ChannelConfig): boolean {
-  return a.uuid === b.uuid && a.name === b.name && a.connection === b.connection && a.path === b.path;
+  const end = ({ connection, connect, path, log }: ChannelConfig): string =>
+    `${connection} ${connect} ${path} ${log?.path}`;
+  return a.uuid === b.uuid && a.name === b.name && end(a) === end(b);
 }
 
 /**
@@ -124,16 +143,17 @@ export function isSameChannel(a: ChannelConfig, b: ChannelConfig): boolean {
  * frontend, but never a single key in it, and cannot make another; then the toolstack's copy decides, which a native
  * attach begins at InitWait, where libxl begins at Initialising (design D22).
  */
-async function isOurs(store: StoreOperations, address: ChannelAddress, backend: BackendKeys): Promise<boolean> {
-  if (backend[KEY.backend] !== undefined && backend[KEY.backend] !== 'native') return false;
+async function isMarkedOurs(store: StoreOperations, address: ChannelAddress): Promise<boolean> {
   const typePath = `${frontendPath(address.domid, address.deviceId)}/type`;
-  try {
-    const permissions = await store.getPermissions(typePath);
-    if (!isGuestWritable(permissions, address)) return (await store.tryReadText(typePath)) === NATIVE_TYPE;
-  } catch (error) {
-    if (!isXenstoreError(error, 'ENOENT', 'EACCES')) throw error;
-  }
-  const copy = await readOrAbsent(store, `${libxlPath(address.domid, address.deviceId)}/state`);
+  const [permissions, type, copy] = await Promise.all([
+    store.getPermissions(typePath).catch((error: unknown) => {
+      if (isXenstoreError(error, 'ENOENT', 'EACCES')) return undefined;
+      throw error;
+    }),
+    readOrAbsent(store, typePath),
+    readOrAbsent(store, `${libxlPath(address.domid, address.deviceId)}/state`),
+  ]);
+  if (permissions !== undefined && !isGuestWritable(permissions, address)) return type === NATIVE_TYPE;
   return copy === String(XENBUS['init-wait']);
 }
 
@@ -181,6 +201,8 @@ function parseConfig(
     limitBytes: parseLimit(address, keys[KEY.limit]),
     overflow: keys[KEY.overflow] === 'drop-newest' ? 'drop-newest' : 'drop-oldest',
     speakFirst: keys[KEY.speakFirst] === '1',
+    connect: connection === 'socket' && keys[KEY.connect] === '1',
+    log: parseLog(address, keys),
   };
 }
 
@@ -195,6 +217,33 @@ function parseLimit(address: ChannelAddress, text: string | undefined): number {
   const limit = /^[1-9][0-9]{0,10}$/.test(text) ? Number(text) : 0;
   if (limit < MIN_LIMIT_BYTES || limit > MAX_LIMIT_BYTES) throw malformed(address, KEY.limit, text);
   return limit;
+}
+
+function parseLog(address: ChannelAddress, keys: BackendKeys): LogSpec | undefined {
+  const path = keys[KEY.log];
+  if (path === undefined) return undefined;
+  checkLogPath(path);
+  const maxBytes = parseCount(address, KEY.logSize, keys, LOG_SIZE_BYTES);
+  const keep = parseCount(address, KEY.logKeep, keys, { min: 0, max: MAX_LOGS_KEPT });
+  return {
+    path,
+    ...(maxBytes === undefined ? {} : { maxBytes }),
+    ...(keep === undefined ? {} : { keep }),
+    timestamps: keys[KEY.logTimestamps] === '1',
+  };
+}
+
+function parseCount(
+  address: ChannelAddress,
+  key: typeof KEY.logSize | typeof KEY.logKeep,
+  keys: BackendKeys,
+  { min, max }: { readonly min: number; readonly max: number },
+): number | undefined {
+  const text = keys[key];
+  if (text === undefined) return undefined;
+  const count = /^(0|[1-9][0-9]{0,10})$/.test(text) ? Number(text) : -1;
+  if (count < min || count > max) throw malformed(address, key, text);
+  return count;
 }
 
 function malformed({ domid, deviceId }: ChannelAddress, key: string, value: string | undefined): ChannelError {

@@ -13,6 +13,8 @@ export interface HostEndOptions {
   readonly chardev: Chardev;
   readonly timers: Timers;
   readonly problems: Problems;
+  /** A terminal is there that the guest may be told of. */
+  readonly onOpen: () => void;
 }
 
 export class HostEnd {
@@ -34,10 +36,11 @@ export class HostEnd {
   }
 
   async #tryOpen(events: ChardevEvents): Promise<void> {
-    const { chardev, timers, problems } = this.#options;
+    const { chardev, timers, problems, onOpen } = this.#options;
     try {
       await chardev.open(events);
       problems.solved('chardev');
+      if (chardev.tty !== undefined) onOpen();
     } catch (error) {
       problems.report('chardev', error);
       timers.after(this.#delayMs, () => this.open(events));

@@ -51,6 +51,13 @@ export const KEY = {
   overflow: 'xenchannel-overflow',
   /** `1` where the host may speak before the guest has (design D15 switched off). */
   speakFirst: 'xenchannel-speak-first',
+  /** `1` where the daemon is the client of the socket at `path`, which somebody else serves. */
+  connect: 'xenchannel-connect',
+  /** The path of a log beside the host end; the other three only where they are not the default. */
+  log: 'xenchannel-log',
+  logSize: 'xenchannel-log-size',
+  logKeep: 'xenchannel-log-keep',
+  logTimestamps: 'xenchannel-log-timestamps',
 } as const;
 
 /** What the backend puts into the ring to answer a nonce: `XCID <nonce>\n` (design D3). */
@@ -151,7 +158,18 @@ function backendKeys({ domid }: ChannelAddress, spec: ChannelSpec, resolvedPath:
   if (spec.limitBytes !== DEFAULT_LIMIT_BYTES) entries.push([KEY.limit, String(spec.limitBytes)]);
   if (spec.overflow === 'drop-newest') entries.push([KEY.overflow, spec.overflow]);
   if (spec.speakFirst === true) entries.push([KEY.speakFirst, '1']);
+  if (spec.connect === true) entries.push([KEY.connect, '1']);
+  entries.push(...logKeys(spec.log));
   if (spec.backend !== 'native') entries.push([KEY.backend, spec.backend]);
+  return entries;
+}
+
+function logKeys(log: ChannelSpec['log']): Entry[] {
+  if (log === undefined) return [];
+  const entries: Entry[] = [[KEY.log, log.path]];
+  if (log.maxBytes !== undefined) entries.push([KEY.logSize, String(log.maxBytes)]);
+  if (log.keep !== undefined) entries.push([KEY.logKeep, String(log.keep)]);
+  if (log.timestamps === true) entries.push([KEY.logTimestamps, '1']);
   return entries;
 }
 

@@ -29,6 +29,19 @@ export interface ChannelSpec {
   readonly overflow?: Overflow;
   /** Bytes for the guest do not wait until it has spoken or opened the channel. */
   readonly speakFirst?: boolean;
+  /** The daemon is the client: it connects to the socket that somebody else serves at `path`. */
+  readonly connect?: boolean;
+  /** A file with everything that the guest says, beside the host end. */
+  readonly log?: LogSpec;
+}
+
+export interface LogSpec {
+  readonly path: string;
+  /** At this size the file becomes `<path>.1`; undefined: 16 MiB. */
+  readonly maxBytes?: number;
+  /** How many older files are kept; undefined: 4. */
+  readonly keep?: number;
+  readonly timestamps?: boolean;
 }
 
 /** libxl's own value for a console (xen:tools/libs/light/libxl_console.c, LIBXL_XENCONSOLE_LIMIT). */
@@ -39,6 +52,11 @@ export const MAX_LIMIT_BYTES = 1024 * 1024 * 1024;
 export const MIN_LIMIT_BYTES = 4096;
 /** sun_path has 108 bytes, one of them for the final NUL. */
 export const MAX_SOCKET_PATH_BYTES = 107;
+/** A page of log, to most of what one ever looks through. */
+export const LOG_SIZE_BYTES = { min: 4096, max: 1024 * 1024 * 1024 } as const;
+export const MAX_LOGS_KEPT = 100;
+/** xenstore's own limit for a value is 4096 bytes, and PATH_MAX is no less. */
+const MAX_LOG_PATH_BYTES = 1024;
 
 /**
  * Throws `path-too-long` or `path-illegal`. A path may be any absolute path that fits into sun_path and that libxl's
@@ -78,6 +96,12 @@ export interface ChannelSpecInput {
   readonly limitBytes?: number | undefined;
   readonly overflow?: string | undefined;
   readonly speakFirst?: boolean | undefined;
+  /** The path to connect to, instead of `path`. */
+  readonly connect?: string | boolean | undefined;
+  readonly log?: string | LogSpec | undefined;
+  readonly logSize?: number | undefined;
+  readonly logKeep?: number | undefined;
+  readonly logTimestamps?: boolean | undefined;
 }
 
 /**
@@ -85,7 +109,10 @@ export interface ChannelSpecInput {
  * `path-illegal`, `device-id-out-of-range`, `usage-invalid`.
  */
 export function parseChannelSpec(input: ChannelSpecInput): ChannelSpec {
-  const { deviceId, path, mode, owner, group, speakFirst, limitBytes = DEFAULT_LIMIT_BYTES } = input;
+  const { deviceId, mode, owner, group, speakFirst, limitBytes = DEFAULT_LIMIT_BYTES } = input;
+  const path = pathOf(input);
+  const connect = input.connect !== undefined && input.connect !== false;
+  const log = parseLogSpec(input);
   const connection = oneOf('connection', input.connection ?? 'socket', ['socket', 'pty'] as const);
   const backend = oneOf('backend', input.backend ?? 'native', ['native', 'qemu'] as const);
   const overflow =
@@ -99,7 +126,10 @@ export function parseChannelSpec(input: ChannelSpecInput): ChannelSpec {
   checkRange('limit', limitBytes, MIN_LIMIT_BYTES, MAX_LIMIT_BYTES, String);
   checkAccount('owner', owner);
   checkAccount('group', group);
-  if (backend === 'qemu') refuseForQemu({ mode, owner, group, overflow, 'speak-first': speakFirst });
+  if (backend === 'qemu') {
+    refuseForQemu({ mode, owner, group, overflow, 'speak-first': speakFirst, connect: connect || undefined, log });
+  }
+  if (connect) refuseForConnect(connection, path, { mode, owner, group });
   return {
     name,
     connection,
@@ -112,7 +142,66 @@ export function parseChannelSpec(input: ChannelSpecInput): ChannelSpec {
     ...(group === undefined ? {} : { group }),
     ...(overflow === undefined ? {} : { overflow }),
     ...(speakFirst === undefined ? {} : { speakFirst }),
+    ...(connect ? { connect } : {}),
+    ...(log === undefined ? {} : { log }),
   };
+}
+
+function pathOf({ path, connect }: ChannelSpecInput): string | undefined {
+  if (typeof connect !== 'string') return path;
+  if (path === undefined) return connect;
+  throw new ChannelError('usage-invalid', 'a channel that connects has no path of its own: leave --path out', {});
+}
+
+/** Nothing appears in dom0 where the daemon is the client. */
+function refuseForConnect(
+  connection: Connection,
+  path: string | undefined,
+  made: Readonly<Record<string, unknown>>,
+): void {
+  const given = Object.keys(made).filter((key) => made[key] !== undefined);
+  const why =
+    connection !== 'socket'
+      ? `it is a ${connection}`
+      : path === undefined
+        ? 'it has no path'
+        : given.length > 0
+          ? `${given.join(', ')} would have no effect`
+          : undefined;
+  if (why !== undefined) throw new ChannelError('usage-invalid', `the channel cannot connect to a server: ${why}`, {});
+}
+
+/** Throws `path-illegal`, `usage-invalid`. */
+function parseLogSpec({ log, logSize, logKeep, logTimestamps }: ChannelSpecInput): LogSpec | undefined {
+  if (log === undefined) {
+    if (logSize === undefined && logKeep === undefined && logTimestamps === undefined) return undefined;
+    throw new ChannelError('usage-invalid', 'without --log there is no log that could have a size or timestamps', {});
+  }
+  const {
+    path,
+    maxBytes = logSize,
+    keep = logKeep,
+    timestamps = logTimestamps,
+  }: LogSpec = typeof log === 'string' ? { path: log } : log;
+  checkLogPath(path);
+  checkRange('log size', maxBytes, LOG_SIZE_BYTES.min, LOG_SIZE_BYTES.max, String);
+  checkRange('log keep', keep, 0, MAX_LOGS_KEPT, String);
+  return {
+    path,
+    ...(maxBytes === undefined ? {} : { maxBytes }),
+    ...(keep === undefined ? {} : { keep }),
+    ...(timestamps === true ? { timestamps } : {}),
+  };
+}
+
+/** Throws `path-illegal`. */
+export function checkLogPath(path: string): void {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: those are what is looked for
+  const legal = path.startsWith('/') && !path.endsWith('/') && !/[\u0000-\u001f\u007f]/.test(path);
+  if (legal && Buffer.byteLength(path) <= MAX_LOG_PATH_BYTES) return;
+  throw new ChannelError('path-illegal', `log path ${printable(path)} is not an absolute path of a file`, {
+    path: path.slice(0, 255),
+  });
 }
 
 /** What only our own daemon can do. */

@@ -70,7 +70,7 @@ export async function attach(store: Store, request: AttachRequest, env: Dom0Envi
   if (unserved !== undefined) warnings.push(unserved);
   const path = spec.path ?? defaultPath(env.runDirectory, domain.domid, spec.name);
   checkSocketPath(path);
-  if (env.backendDomid === 0) await checkPathIsFree(path, spec, env.runDirectory);
+  if (env.backendDomid === 0 && spec.connect !== true) await checkPathIsFree(path, spec, env.runDirectory);
   await checkAlive(store, domain);
 
   const { formerDomids = [] } = request;

@@ -29,6 +29,8 @@ export interface ChannelRecord extends ChannelAddress {
   readonly name: string | undefined;
   readonly connection: string | undefined;
   readonly path: string | undefined;
+  /** The daemon is the client of a server at the path. */
+  readonly connects: boolean;
   readonly limitBytes: number;
   readonly server: Server;
   readonly online: boolean;
@@ -89,6 +91,7 @@ export async function readConsole(store: StoreOperations, hint: ChannelAddress):
     name: config['name'],
     connection: config['connection'],
     path: config['path'],
+    connects: config[KEY.connect] === '1',
     limitBytes: parseLimit(config[KEY.limit]),
     server: await serverOf(store, address, { libxl, backend }),
     online: backend?.['online'] === '1',
@@ -102,7 +105,7 @@ export async function readConsole(store: StoreOperations, hint: ChannelAddress):
 
 type Keys = Readonly<Record<string, string | undefined>>;
 
-const BACKEND_KEYS = ['name', 'connection', 'path', 'online', 'state', KEY.limit, KEY.backend];
+const BACKEND_KEYS = ['name', 'connection', 'path', 'online', 'state', KEY.limit, KEY.backend, KEY.connect];
 
 /** The present ones of `keys`; undefined when the directory itself is absent. */
 async function readKeys(store: StoreOperations, directory: string, keys: readonly string[]): Promise<Keys | undefined> {

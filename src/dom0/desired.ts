@@ -44,7 +44,18 @@ const SPEC_KEYS = [
   'limitBytes',
   'overflow',
   'speakFirst',
+  'connect',
+  'log',
 ] as const;
+
+/** Of the keys that hold no text. */
+const TYPES: Readonly<Record<string, string>> = {
+  deviceId: 'number',
+  limitBytes: 'number',
+  speakFirst: 'boolean',
+  connect: 'boolean',
+  log: 'object',
+};
 
 /** What is wrong, and where: a JSON pointer (RFC 6901). */
 export class ShapeError extends Error {
@@ -96,12 +107,12 @@ export function parseChannels(data: unknown, at: string, withLast = false): Desi
 function parseChannel(item: unknown, at: string, withLast: boolean): DesiredChannel {
   const { last, ...given } = object(item, [...SPEC_KEYS, ...(withLast ? ['last'] : [])], at);
   if (typeof given['name'] !== 'string') throw new ShapeError(`${at}/name`, `it is ${show(given['name'])}, not a name`);
-  const types = { deviceId: 'number', limitBytes: 'number', speakFirst: 'boolean' } as Readonly<Record<string, string>>;
   for (const [key, value] of Object.entries(given)) {
-    const wanted = types[key] ?? 'string';
+    const wanted = TYPES[key] ?? 'string';
     if (typeof value !== wanted) throw new ShapeError(`${at}/${key}`, `it is ${show(value)}, not a ${wanted}`);
   }
   const mode = parseMode(given['mode'], at);
+  if (given['log'] !== undefined) checkLog(given['log'], `${at}/log`);
   try {
     // The types of all keys were looked at above.
     const spec = parseChannelSpec({ ...(given as unknown as ChannelSpecInput), mode });
@@ -109,6 +120,15 @@ function parseChannel(item: unknown, at: string, withLast: boolean): DesiredChan
   } catch (error) {
     if (error instanceof ChannelError) throw new ShapeError(at, error.message);
     throw error;
+  }
+}
+
+function checkLog(data: unknown, at: string): void {
+  const types = { path: 'string', maxBytes: 'number', keep: 'number', timestamps: 'boolean' } as const;
+  const log = object(data, Object.keys(types), at);
+  for (const [key, wanted] of Object.entries(types)) {
+    if (typeof log[key] === wanted || (log[key] === undefined && key !== 'path')) continue;
+    throw new ShapeError(`${at}/${key}`, `it is ${show(log[key])}, not a ${wanted}`);
   }
 }
 

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ChannelError } from '../../src/base/errors.js';
 import { checkDeviceId, lowestFreeDeviceId } from '../../src/console/device-id.js';
+import { channelWrites } from '../../src/console/layout.js';
 import { channelNameProblem, parseChannelName, printable } from '../../src/console/name.js';
 import { type ChannelSpecInput, checkSocketPath, parseChannelSpec } from '../../src/console/spec.js';
 
@@ -147,5 +148,41 @@ describe('a channel spec', () => {
     [{ path: 'x' }, "path-illegal (2): socket path 'x' cannot be used: it must be absolute"],
   ])('with %j is refused', (input, sentence) => {
     expect(codeOf(() => parseChannelSpec({ name: 'a', ...input }))).toContain(sentence);
+  });
+});
+
+describe('the other host ends', () => {
+  it.each<[Partial<ChannelSpecInput>, string]>([
+    [{ connect: '/run/x', path: '/run/y' }, 'leave --path out'],
+    [{ connect: '/run/x', connection: 'pty' }, 'cannot connect to a server: it is a pty'],
+    [{ connect: true }, 'cannot connect to a server: it has no path'],
+    [{ connect: '/run/x', mode: 0o600 }, 'mode would have no effect'],
+    [{ connect: 'x' }, 'path-illegal'],
+    [{ connect: '/run/x', backend: 'qemu' }, 'QEMU'],
+    [{ log: 'x.log' }, 'path-illegal'],
+    [{ log: '/var/log/' }, 'path-illegal'],
+    [{ log: '/a\nb' }, 'path-illegal'],
+    [{ log: '/a', backend: 'qemu' }, 'QEMU'],
+    [{ log: '/a', logSize: 4095 }, 'log size 4095 is outside 4096 to 1073741824'],
+    [{ log: '/a', logKeep: 101 }, 'log keep 101 is outside 0 to 100'],
+    [{ logTimestamps: true }, 'without --log there is no log'],
+  ])('are refused as %j', (input, why) => {
+    expect(codeOf(() => parseChannelSpec({ name: 'a', ...input }))).toContain(why);
+  });
+
+  it('are read again as they were written', () => {
+    const spec = parseChannelSpec({ name: 'a', connect: '/run/x', log: '/a', logSize: 8192, logKeep: 0 });
+    expect(spec).toMatchObject({ path: '/run/x', connect: true, log: { path: '/a', maxBytes: 8192, keep: 0 } });
+    expect(parseChannelSpec(spec)).toEqual(spec);
+  });
+
+  it('leave no key in xenstore where they were not asked for', () => {
+    const writes = channelWrites({ domid: 1, deviceId: 1, backendDomid: 0 }, parseChannelSpec({ name: 'a' }), '/p');
+    expect(writes.filter(({ path }) => /connect$|log/.test(path))).toEqual([]);
+    const spec = parseChannelSpec({ name: 'a', connect: '/run/x', log: '/a', logTimestamps: true });
+    const keys = channelWrites({ domid: 1, deviceId: 1, backendDomid: 0 }, spec, '/run/x')
+      .filter(({ path }) => path.startsWith('/local/domain/0/') && path.includes('xenchannel-'))
+      .map(({ path, value }) => `${path.split('/').at(-1)}=${value}`);
+    expect(keys).toEqual(['xenchannel-connect=1', 'xenchannel-log=/a', 'xenchannel-log-timestamps=1']);
   });
 });

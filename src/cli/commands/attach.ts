@@ -17,6 +17,11 @@ interface Options {
   limit?: number;
   overflow?: string;
   speakFirst?: boolean;
+  connect?: string;
+  log?: string;
+  logSize?: number;
+  logKeep?: number;
+  logTimestamps?: boolean;
   wait?: number;
   persist?: boolean;
   dryRun?: boolean;
@@ -28,6 +33,8 @@ Examples:
   xenchannel attach db1 org.qemu.guest_agent.0 --wait 10
   xenchannel attach 5 org.example.agent --path /run/agent.sock --mode 0600 --owner agent
   xenchannel attach db1 org.example.agent --persist      it comes back when the domain reboots or is restored
+  xenchannel attach db1 org.example.console --connection pty --path /run/db1.tty
+  xenchannel attach db1 org.example.agent --connect /run/broker.sock --log /var/log/db1-agent.log
   xenchannel attach db1 org.example.agent --dry-run      show what would be written
 
 <domain> is an id, a name or a uuid; an id wins over a name that looks like one.
@@ -39,12 +46,17 @@ export function addChannelOptions(command: Command): Command {
     .option('--path <path>', 'where it appears in dom0 (default: <run directory>/dom<domid>/<name>)')
     .option('--device-id <n>', 'device id 1-9 (default: the lowest free one of 1-7)', parseInteger)
     .option('--backend <kind>', 'native (our daemon) or qemu (default: native)')
-    .option('--mode <octal>', 'mode of the socket (default: 0660)', parseMode)
+    .option('--connect <path>', 'connect to the socket that somebody else serves there, instead of serving one')
+    .option('--mode <octal>', 'mode of the socket or terminal (default: 0660)', parseMode)
     .option('--owner <user>', 'owner of the socket')
     .option('--group <group>', 'group of the socket')
     .option('--limit <bytes>', 'most bytes kept for a slow or absent client (default: 1M)', parseBytes)
     .option('--overflow <policy>', 'drop-oldest or drop-newest (default: drop-oldest)')
-    .option('--speak-first', 'send to the guest before it has opened the channel');
+    .option('--speak-first', 'send to the guest before it has opened the channel')
+    .option('--log <file>', 'write all that the guest says to a file, too')
+    .option('--log-size <bytes>', 'at this size it becomes <file>.1 (default: 16M)', parseBytes)
+    .option('--log-keep <n>', 'how many older files are kept (default: 4)', parseInteger)
+    .option('--log-timestamps', 'with the time in front of each line');
 }
 
 export function addAttach(program: Command, io: Io): void {

@@ -17,6 +17,11 @@ interface Options {
   limit?: number;
   overflow?: string;
   speakFirst?: boolean;
+  connect?: string;
+  log?: string;
+  logSize?: number;
+  logKeep?: number;
+  logTimestamps?: boolean;
   domid: number;
   backendDomid: number;
   format?: string;
