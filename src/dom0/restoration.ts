@@ -153,9 +153,12 @@ export class Restoration {
   }
 
   /** It is attached: the guest has to begin with it. What others attached is theirs to look after. */
-  async #help(channel: DesiredChannel, deviceId: number, { domain, sight }: Place): Promise<Taken> {
-    const { store, env } = this.#options;
-    const { name } = channel.spec;
+  async #help(channel: DesiredChannel, deviceId: number, { domain, key, sight }: Place): Promise<Taken> {
+    const { store, env, desired } = this.#options;
+    const { name, backend } = channel.spec;
+    // Others attached it, or the daemon died before it could write it down.
+    const isRecorded = channel.last?.domid === domain.domid && channel.last.deviceId === deviceId;
+    if (!isRecorded) await desired.moved(key, name, { domid: domain.domid, deviceId });
     const fresh = this.#fresh.get(name);
     const there: Taken = { state: { name, state: 'there', deviceId, code: null, message: null }, again: false };
     if (fresh === undefined || fresh.deviceId !== deviceId) return there;
@@ -166,7 +169,9 @@ export class Restoration {
     }
     const ageMs = env.clock.now() - fresh.sinceMs;
     const message = 'the guest has not begun with it yet';
-    if (ageMs >= (sight.awake ? OVERLOOKED_MS : SILENT_MS) && !this.#moved.has(name)) {
+    // QEMU would keep the chardev, whose id contains the device id.
+    const mayMove = backend === 'native' && !this.#moved.has(name);
+    if (mayMove && ageMs >= (sight.awake ? OVERLOOKED_MS : SILENT_MS)) {
       this.#moved.add(name);
       if (await removeUntouched(store, address)) {
         this.#fresh.delete(name);

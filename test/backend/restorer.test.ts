@@ -185,6 +185,33 @@ describe('a wanted channel', () => {
     await host.states(1, '4', '4', 2);
   });
 
+  it('has its place written down also when somebody else attached it', async () => {
+    const host = await DaemonHost.start();
+    await persist(host);
+    await host.detach();
+    const { deviceId } = await host.attach({ deviceId: 5 });
+    await host.states(deviceId, '4', '4');
+    await host.host.stopDaemon();
+    await host.host.startDaemon();
+    await until('the daemon says so', () => wanted(host)?.deviceId === 5);
+    expect((await recordsOf(host).all()).records[0]?.channels[0]?.last).toEqual({ domid: 1, deviceId: 5 });
+  });
+
+  it('is attached by the next daemon when the first one is killed in the middle', async () => {
+    const host = await DaemonHost.start();
+    await persist(host);
+    await persist(host, { name: 'org.example.b' });
+    await host.host.restoreDomain(1, {
+      beforeResume: async (domid) => {
+        await host.states(1, '1', '2', domid);
+        await host.host.crashDaemon();
+      },
+    });
+    await host.host.startDaemon();
+    await until('both are there', () => host.status.wanted.filter(({ state }) => state === 'there').length === 2);
+    for (const { deviceId } of host.status.wanted) await host.states(deviceId ?? 0, '4', '4', 2);
+  });
+
   it('does not come back after it was detached', async () => {
     const host = await DaemonHost.start();
     await persist(host);
