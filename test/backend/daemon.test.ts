@@ -199,8 +199,11 @@ describe('what is not ours', () => {
     ]) {
       await host.store.write(`${backend}/${key}`, value as string);
     }
-    await host.store.write(`${fake}/type`, 'xenchannel');
-    await host.store.setPermissions(`${fake}/type`, permissions('n1', 'r0'));
+    // In one step, as the guest owns what it makes from the first moment on.
+    await host.store.transaction(async (tx) => {
+      await tx.write(`${fake}/type`, 'xenchannel');
+      await tx.setPermissions(`${fake}/type`, permissions('n1', 'r0'));
+    });
     await host.store.write(`${backend}/poke`, '');
     await host.host.stopDaemon();
     await host.host.startDaemon();
