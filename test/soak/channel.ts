@@ -60,6 +60,8 @@ export interface Account {
     readonly outstanding: number;
   };
   readonly crashes: number;
+  /** The spool is in a file: a killed daemon costs nothing that came from the guest. */
+  readonly spoolSurvives: boolean;
   readonly clients: number;
   readonly complaints: readonly string[];
 }
@@ -100,6 +102,7 @@ export class SoakChannel {
   /** Of the daemons that were killed. */
   #before = { ...NONE, downLost: 0, crashedSpool: 0 };
   #last: Figures = NONE;
+  #spoolSurvives = false;
   #clientsNow = { generation: -1, clients: 0 };
 
   constructor(place: ChannelPlace, guest: GuestEnd, key: number, random: Random) {
@@ -133,6 +136,7 @@ export class SoakChannel {
       inputBytes: status.inputBytes + (typeof backlog === 'number' ? backlog : 0),
     };
     this.#clientsNow = { generation, clients: typeof clients === 'number' ? clients : 0 };
+    this.#spoolSurvives = status.spool === 'file';
     const { fromGuestBytes, deliveredBytes, droppedBytes, spoolBytes } = status;
     // While a channel is taken away, its last bytes are on their way to the client and in no figure.
     if (!status.detaching && fromGuestBytes !== deliveredBytes + droppedBytes + spoolBytes) {
@@ -156,12 +160,17 @@ export class SoakChannel {
     const { fromGuestBytes, deliveredBytes, droppedBytes, spoolBytes, toGuestBytes } = this.#last;
     this.stopped();
     this.#crashes++;
-    this.#before.fromGuestBytes += fromGuestBytes;
-    this.#before.deliveredBytes += deliveredBytes;
-    this.#before.droppedBytes += droppedBytes;
-    this.#before.crashedSpool += spoolBytes;
     this.#before.toGuestBytes += toGuestBytes;
-    this.#last = NONE;
+    if (this.#spoolSurvives) {
+      // The next daemon goes on counting where this one stopped.
+      this.#last = { ...this.#last, toGuestBytes: 0 };
+    } else {
+      this.#before.fromGuestBytes += fromGuestBytes;
+      this.#before.deliveredBytes += deliveredBytes;
+      this.#before.droppedBytes += droppedBytes;
+      this.#before.crashedSpool += spoolBytes;
+      this.#last = NONE;
+    }
     this.#before.downLost = this.#downAccepted - this.#before.toGuestBytes - this.#before.inputDroppedBytes;
   }
 
@@ -276,6 +285,7 @@ export class SoakChannel {
         outstanding: this.#downAccepted - toGuest - before.downLost - dropped.down,
       },
       crashes: this.#crashes,
+      spoolSurvives: this.#spoolSurvives,
       clients: this.#clients,
       complaints: this.complaints,
     };

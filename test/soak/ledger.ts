@@ -1,5 +1,5 @@
 /** What must be true of a channel's account at the end, and how all accounts are printed. */
-import { CRASH_BOUND } from '../../src/backend/session-types.js';
+import { CRASH_BOUND, FILE_CRASH_BOUND } from '../../src/backend/session-types.js';
 import { MAX_BACKLOG_BYTES } from '../../src/chardev/socket.js';
 import { type Account, SOCKET_BYTES } from './channel.js';
 
@@ -14,19 +14,19 @@ export interface Judgement {
 
 /** Sentences about what does not balance; none: all is well. */
 export function judge(account: Account, { alive, readToTheEnd, abandonable }: Judgement): string[] {
-  const { up, down, crashes } = account;
+  const { up, down, crashes, spoolSurvives } = account;
   const found = [...account.complaints];
   const demand = (holds: boolean, sentence: string): void => {
     if (!holds) found.push(sentence);
   };
   const reported = up.dropped + up.crashed + up.abandoned + up.outstanding;
   demand(up.missing === reported, `to the host: ${up.missing} bytes are missing, ${reported} are reported`);
-  const onTheWay = crashes * CRASH_BOUND.lostFromGuestBytesBesidesSpool;
+  const onTheWay = crashes * (spoolSurvives ? 0 : CRASH_BOUND.lostFromGuestBytesBesidesSpool);
   demand(
     up.abandoned <= abandonable + onTheWay,
     `to the host: ${up.abandoned} bytes were given to clients and never read, ${abandonable + onTheWay} can be explained`,
   );
-  const repeatable = crashes * CRASH_BOUND.repeatedFromGuestBytes;
+  const repeatable = crashes * (spoolSurvives ? FILE_CRASH_BOUND : CRASH_BOUND).repeatedFromGuestBytes;
   demand(up.repeated <= repeatable, `to the host: ${up.repeated} bytes came twice, the bound is ${repeatable}`);
   if (alive || readToTheEnd) demand(up.outstanding === 0, `to the host: ${up.outstanding} bytes never left the daemon`);
   demand(down.repeated === 0, `to the guest: ${down.repeated} bytes came twice`);

@@ -10,7 +10,7 @@ const MAX_FRAGMENT_BYTES = 4096;
 /** Crumbs of several holes that touch; longer ones would fit anywhere by chance. */
 const MAX_CRUMBS_BYTES = 64;
 /** A repeat goes back no further than this; what does is no repeat but a fault. */
-const MAX_STEP_BACK_BYTES = 64 * 1024;
+const MAX_STEP_BACK_BYTES = 256 * 1024;
 /** Most holes are small: look nearby first. */
 const NEAR_BYTES = 128 * 1024;
 
