@@ -11,6 +11,7 @@ import { addAttach } from './commands/attach.js';
 import { addConnect } from './commands/connect.js';
 import { addDaemon } from './commands/daemon.js';
 import { addDetach } from './commands/detach.js';
+import { addErrors } from './commands/errors.js';
 import { addEvents } from './commands/events.js';
 import { addGuest } from './commands/guest.js';
 import { addList } from './commands/list.js';
@@ -28,9 +29,9 @@ import { printError } from './output.js';
 
 const ENVIRONMENT = `
 Environment:
-  XENSTORED_PATH     socket or device of xenstored
-  XENSTORED_RUNDIR   directory of its socket (default /run/xenstored)
-  XENCHANNEL_RUNDIR  directory of sockets and of the daemon (default /run/xenchannel)
+  XENSTORED_PATH       socket or device of xenstored
+  XENSTORED_RUNDIR     directory of its socket (default /run/xenstored)
+  XENCHANNEL_RUNDIR    directory of sockets and of the daemon (default /run/xenchannel)
   XENCHANNEL_STATEDIR  where channels that come back are recorded (default /var/lib/xenchannel)
 
 Exit codes:
@@ -56,6 +57,7 @@ const COMMANDS = [
   addSimulate,
   addXenstored,
   addXenstore,
+  addErrors,
 ];
 
 /** `argv` without the interpreter and the script. Never throws; what went wrong is on stderr. */
