@@ -1,12 +1,12 @@
 #!/usr/bin/python3
 """A host client of a channel: sends a file, receives bytes, or measures round trips, and prints one line of JSON.
 
-client.py SOCKET [--send FILE] [--receive BYTES] [--save FILE] [--reconnect] [--records] [--seconds LIMIT]
+client.py SOCKET [--send FILE] [--receive BYTES] [--save FILE] [--reconnect] [--records COUNT] [--seconds LIMIT]
 client.py SOCKET --round-trips COUNT        against a guest that echoes
 
 --reconnect  connects again whenever the server goes away, until everything is there
              (SIGTERM: or until told to stop)
---records    what is received should be the lines 0000000, 0000001, ...: tells which are missing or come twice
+--records    what is received should be COUNT lines 0000000, 0000001, ...: tells how many are missing or come twice
 """
 import argparse
 import hashlib
@@ -65,7 +65,7 @@ def transfer(options):
     result = {'sent': sent, 'received': len(received), 'sha256': hashlib.sha256(received).hexdigest(),
               'seconds': round(time.monotonic() - start, 3), 'connections': connections}
     if options.records:
-        result.update(check_records(bytes(received), options.receive // 8))
+        result.update(check_records(bytes(received), options.records))
     print(json.dumps(result))
     return 0 if sent == len(to_send) and len(received) >= options.receive else 1
 
@@ -103,7 +103,7 @@ parser.add_argument('--send')
 parser.add_argument('--receive', type=int, default=0)
 parser.add_argument('--save')
 parser.add_argument('--reconnect', action='store_true')
-parser.add_argument('--records', action='store_true')
+parser.add_argument('--records', type=int, default=0)
 parser.add_argument('--round-trips', type=int, default=0)
 parser.add_argument('--seconds', type=float, default=120)
 arguments = parser.parse_args()

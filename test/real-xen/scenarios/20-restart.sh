@@ -4,7 +4,7 @@ ensure_daemon; ensure_guest g
 xenchannel attach g org.example.restart --wait 30 || fail 'attach'
 S=$(socket_of g org.example.restart)
 gx g 'seq -w 0 1048575 > /tmp/records; ls -l /tmp/records'
-client "$S" --receive 8388608 --records --reconnect --seconds 600 > /root/result & CLIENT=$!
+client "$S" --receive 8388608 --records 1048576 --reconnect --seconds 600 > /root/result & CLIENT=$!
 GX_LIMIT=600 gx g "$RAW; raw hvc1; cat /tmp/records >&3" & WRITER=$!
 for i in 1 2 3; do
   sleep 1

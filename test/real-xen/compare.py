@@ -1,0 +1,48 @@
+#!/usr/bin/python3
+"""compare.py MIB: reads the lines "WHO FIGURE VALUE" of scenarios/90-compare.sh, prints ours beside QEMU's, with targets."""
+import statistics
+import sys
+
+mib = int(sys.argv[1])
+figures = {}
+for line in sys.stdin:
+    who, figure, value = line.split()
+    figures[who, figure] = float(value)
+
+
+def warm(who, figure):
+    """The median of the rounds after the first."""
+    return statistics.median(figures[who, '%s%d' % (figure, i)] for i in (2, 3, 4))
+
+
+def row(title, qemu, native, target=None):
+    """`target`: at least (positive) or at most (negative) so many times QEMU's."""
+    ratio = native / qemu if qemu else float('inf')
+    verdict = ''
+    if target is not None:
+        met = ratio >= target if target > 0 else ratio <= -target
+        verdict = '%s %.2g: %s' % ('at least' if target > 0 else 'at most', abs(target), 'met' if met else 'MISSED')
+    print('%-38s %9.2f %9.2f %6.2f  %s' % (title, qemu, native, ratio, verdict))
+
+
+def rows(title, value, target=None):
+    row(title, value('qemu'), value('native'), target)
+
+
+print('%-38s %9s %9s %6s  %s' % ('', 'QEMU', 'ours', 'ratio', 'target'))
+rows('to the guest, MiB/s', lambda who: mib / warm(who, 'to_seconds'), 1.4)
+rows('from the guest, MiB/s', lambda who: mib / warm(who, 'from_seconds'), 1)
+rows('to the guest, CPU ticks/MiB', lambda who: warm(who, 'to_ticks') / mib, -1)
+rows('from the guest, CPU ticks/MiB', lambda who: warm(who, 'from_ticks') / mib, -1)
+rows('64-byte round trip p50, ms', lambda who: warm(who, 'trip_p50_'), -1.2)
+rows('300 round trips, CPU ticks', lambda who: warm(who, 'trip_ticks'))
+for domains in (1, 3):
+    for kind in ('pss', 'rss', 'anonymous'):
+        rows('%s, %d domain%s, MiB' % (kind, domains, 's' if domains > 1 else ''),
+             lambda who: figures[who, '%s%d' % (kind, domains)] / 1024,
+             -1 if domains == 3 and kind in ('pss', 'rss') else None)
+for round_number in (1, 2, 3, 4):
+    print('round %d: ' % round_number + '; '.join(
+        '%s %s' % (who, ' '.join('%s %g' % (figure, figures[who, figure + str(round_number)]) for figure in
+                                 ('to_seconds', 'from_seconds', 'to_ticks', 'from_ticks', 'trip_p50_', 'trip_ticks')))
+        for who in ('qemu', 'native')))
