@@ -204,6 +204,7 @@ export class BackendDaemon {
   /** `below` is `D/N/key`, or less when more has changed. */
   #backendChanged(below: string): void {
     const [domid, deviceId, key] = below.split('/');
+    if (deviceId === '0') this.#restorer?.domainSettled(Number(domid));
     if (deviceId === undefined) {
       this.#dirty.add(domid ?? '');
       return;

@@ -3,7 +3,7 @@
  * came of it. Decides nothing about channels.
  */
 import type { Store } from '../../xenstore/index.js';
-import type { Clock } from '../base/clock.js';
+import type { Clock, Timer } from '../base/clock.js';
 import type { Logger } from '../base/log.js';
 import { DesiredStore } from '../dom0/desired-store.js';
 import { type Domain, listDomains } from '../dom0/domains.js';
@@ -44,6 +44,8 @@ interface Case {
   wanted: readonly WantedState[];
   looks: number;
   pending: boolean;
+  /** Of the next look. */
+  timer: Timer | undefined;
 }
 
 export class Restorer {
@@ -79,6 +81,14 @@ export class Restorer {
         this.#scanAgain = false;
         this.domainsChanged();
       });
+  }
+
+  /** The toolstack made the primary console: there may be little time until the guest goes on. */
+  domainSettled(domid: number): void {
+    const one = this.#cases.get(domid);
+    if (one?.timer === undefined || !one.wanted.some(({ code }) => code === 'not-settled')) return;
+    one.timer.cancel();
+    this.#look(one);
   }
 
   status(): WantedStatus[] {
@@ -129,13 +139,14 @@ export class Restorer {
     const { domid, uuid } = domain;
     const env = { runDirectory, backendDomid: 0, clock };
     const restoration = new Restoration({ store, env, desired: this.#desired, domid, uuid });
-    const one: Case = { domid, uuid, domain, restoration, wanted: [], looks: 0, pending: true };
+    const one: Case = { domid, uuid, domain, restoration, wanted: [], looks: 0, pending: true, timer: undefined };
     this.#cases.set(domid, one);
     this.#look(one);
   }
 
   #look(one: Case): void {
     if (this.#stopped || this.#cases.get(one.domid) !== one) return;
+    one.timer = undefined;
     one.looks++;
     const work = one.restoration
       .look()
@@ -168,7 +179,7 @@ export class Restorer {
       return;
     }
     const slow = Math.max(0, one.looks - QUICK_LOOKS);
-    this.#timers.after(Math.min(LAST_PAUSE_MS, QUICK_LOOK_MS * 2 ** slow), () => this.#look(one));
+    one.timer = this.#timers.after(Math.min(LAST_PAUSE_MS, QUICK_LOOK_MS * 2 ** slow), () => this.#look(one));
   }
 
   #attached(one: Case, { name, deviceId, path }: { name: string; deviceId: number; path: string }): void {

@@ -10,7 +10,7 @@ import type { DesiredChannel, DomainKey } from './desired.js';
 import type { DesiredStore } from './desired-store.js';
 import { type Domain, listDomains, readDomain } from './domains.js';
 import type { Dom0Environment } from './environment.js';
-import { observe, type Sight } from './observe.js';
+import { observe } from './observe.js';
 import { planReconcile, type Step } from './reconcile.js';
 import { buryDevice, removeUntouched, touchFrontend } from './revive.js';
 
@@ -43,8 +43,8 @@ export interface RestorationOptions {
 
 /** A toolstack that has not finished by then does not make a primary console as libxl does. */
 export const PATIENCE_MS = 5000;
-/** A kernel that has looked at its other devices and not at this one will not look by itself. */
-export const OVERLOOKED_MS = 20_000;
+/** A kernel that has looked at its other devices for so long, and not at this one, will not look by itself. */
+export const OVERLOOKED_MS = 10_000;
 /** A guest without other devices gives no sign; one that boots for longer takes the new device as well as the old. */
 export const SILENT_MS = 120_000;
 
@@ -58,6 +58,8 @@ export class Restoration {
   readonly #options: RestorationOptions;
   readonly #startMs: number;
   #uuid: string | undefined;
+  /** When the guest was seen to run first. */
+  #awakeMs: number | undefined;
   /** What was attached here and the guest has not begun with, by name. */
   readonly #fresh = new Map<string, Fresh>();
   /** A second change of the id would not help where the first did not. */
@@ -82,6 +84,7 @@ export class Restoration {
     const halfBuilt = !patient && (domain.uuid === undefined || domain.name === undefined);
     if (wanted.length === 0) return { ...OVER, domain, pending: halfBuilt };
     const sight = await observe(store, domain, { backendDomid: env.backendDomid, patient });
+    if (sight.awake) this.#awakeMs ??= env.clock.now();
     if (sight.unready !== undefined) return this.#unready(domain, wanted, sight.unready);
     const channels = wanted.map(({ channel }) => channel);
     const steps = planReconcile(channels, { ...sight, spentIds: [...this.#spentIds] });
@@ -91,7 +94,7 @@ export class Restoration {
     for (const step of steps) {
       const key = wanted.find(({ channel }) => channel === step.channel)?.key;
       if (key === undefined) continue;
-      const { state, again, path } = await this.#take(step, { domain, key, sight });
+      const { state, again, path } = await this.#take(step, { domain, key });
       states.push(state);
       pending ||= again;
       if (path !== undefined && state.deviceId !== null) {
@@ -153,7 +156,7 @@ export class Restoration {
   }
 
   /** It is attached: the guest has to begin with it. What others attached is theirs to look after. */
-  async #help(channel: DesiredChannel, deviceId: number, { domain, key, sight }: Place): Promise<Taken> {
+  async #help(channel: DesiredChannel, deviceId: number, { domain, key }: Place): Promise<Taken> {
     const { store, env, desired } = this.#options;
     const { name, backend } = channel.spec;
     // Others attached it, or the daemon died before it could write it down.
@@ -167,11 +170,10 @@ export class Restoration {
       this.#fresh.delete(name);
       return there;
     }
-    const ageMs = env.clock.now() - fresh.sinceMs;
     const message = 'the guest has not begun with it yet';
     // QEMU would keep the chardev, whose id contains the device id.
     const mayMove = backend === 'native' && !this.#moved.has(name);
-    if (mayMove && ageMs >= (sight.awake ? OVERLOOKED_MS : SILENT_MS)) {
+    if (mayMove && this.#isOverlooked(fresh)) {
       this.#moved.add(name);
       if (await removeUntouched(store, address)) {
         this.#fresh.delete(name);
@@ -181,9 +183,16 @@ export class Restoration {
     } else await touchFrontend(store, address);
     return { state: waiting(channel, deviceId, 'guest-not-ready', message), again: true };
   }
+
+  /** A kernel that still boots is not taken for one that has looked past the device. */
+  #isOverlooked({ sinceMs }: Fresh): boolean {
+    const now = this.#options.env.clock.now();
+    if (this.#awakeMs === undefined) return now - sinceMs >= SILENT_MS;
+    return now - Math.max(sinceMs, this.#awakeMs) >= OVERLOOKED_MS;
+  }
 }
 
-type Place = { readonly domain: Domain; readonly key: DomainKey; readonly sight: Sight };
+type Place = { readonly domain: Domain; readonly key: DomainKey };
 /** `path`: it was attached there just now. */
 type Taken = { readonly state: WantedState; readonly again: boolean; readonly path?: string };
 

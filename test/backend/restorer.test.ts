@@ -1,7 +1,10 @@
 /** A wanted channel over the life of its domain, on a simulated host with the real daemon. */
 import { existsSync, writeFileSync } from 'node:fs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { EventLog } from '../../src/backend/events.js';
+import { Restorer } from '../../src/backend/restorer.js';
 import { type Clock, systemClock } from '../../src/base/clock.js';
+import { silentLogger } from '../../src/base/log.js';
 import { backendPath, frontendPath } from '../../src/console/layout.js';
 import { type ChannelSpecInput, parseChannelSpec } from '../../src/console/spec.js';
 import { DesiredStore } from '../../src/dom0/desired-store.js';
@@ -9,7 +12,9 @@ import type { Dom0Environment } from '../../src/dom0/environment.js';
 import { list } from '../../src/dom0/list.js';
 import { attachPersistently, detachAndForget } from '../../src/dom0/persist.js';
 import type { SimulatedDomain } from '../../src/simulation/simulated-domain.js';
+import { addDomain, startHost, uuidFor } from '../dom0/host.js';
 import { DaemonHost } from '../support/daemon-host.js';
+import { FakeClock } from '../support/fake-clock.js';
 import { until } from '../support/until.js';
 
 const NAME = 'org.example.a';
@@ -249,5 +254,35 @@ describe('a wanted channel', () => {
     expect(host.log.filter(({ level }) => level === 'error')).toMatchObject([
       { msg: `${bad} cannot be used: it is no JSON; it is left as it is` },
     ]);
+  });
+});
+
+describe('a domain that is still being built', () => {
+  it('is left alone until the toolstack has made its primary console, and then not a moment longer', async () => {
+    const clock = new FakeClock(1000);
+    const { store, env, stop } = await startHost(clock);
+    onTestFinished(stop);
+    const stateDirectory = `${env.runDirectory}/state`;
+    const key = { uuid: uuidFor(1) };
+    await new DesiredStore({ directory: stateDirectory, clock }).put(key, { spec: parseChannelSpec({ name: NAME }) });
+    const events = new EventLog(clock);
+    const { runDirectory } = env;
+    const restorer = new Restorer({ store, clock, log: silentLogger, events, runDirectory, stateDirectory });
+    onTestFinished(() => restorer.stop());
+    await addDomain(store, 1);
+    restorer.domainsChanged();
+    await until('it waits', () => restorer.status()[0]?.code === 'not-settled' && clock.pending === 1);
+    expect(await store.exists(frontendPath(1, 1))).toBe(false);
+    await store.mkdir('/libxl/1/device/console/0');
+    restorer.domainSettled(1);
+    await until('it is attached', () => events.since(0).events.some(({ type }) => type === 'restored'));
+    expect(await store.readText(`${frontendPath(1, 1)}/name`)).toBe(NAME);
+    // The guest never begins: the looks end.
+    await until('it is given up', () => {
+      clock.advance(20_000);
+      return restorer.status()[0]?.givenUp === true;
+    });
+    expect(restorer.status()).toMatchObject([{ state: 'waiting', code: 'guest-not-ready' }]);
+    expect(clock.pending).toBe(0);
   });
 });
