@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type Clock, systemClock } from '../../src/base/clock.js';
 import { SimulatedHost, type SimulatedHostOptions } from '../../src/simulation/host.js';
+import { countingClock } from '../support/counting-clock.js';
 import { TestBackend, until } from './rig.js';
 
 const run = promisify(execFile);
@@ -135,23 +135,7 @@ describe('a simulated host', () => {
     const { root } = await start({ domains: 1 });
     await host?.stop();
     const before = descriptors();
-    const timers = new Set<object>();
-    const clock: Clock = {
-      now: () => systemClock.now(),
-      after: (delayMs, fn) => {
-        const timer = systemClock.after(delayMs, () => {
-          timers.delete(timer);
-          fn();
-        });
-        timers.add(timer);
-        return {
-          cancel: () => {
-            timers.delete(timer);
-            timer.cancel();
-          },
-        };
-      },
-    };
+    const { clock, pending } = countingClock();
     for (let round = 0; round < 3; round++) {
       await start({ domains: 2, clock });
       await host?.stop();
@@ -159,7 +143,7 @@ describe('a simulated host', () => {
     expect(existsSync(root)).toBe(false);
     expect(readdirSync(scratch)).toEqual([]);
     expect(descriptors()).toBe(before);
-    expect(timers.size).toBe(0);
+    expect(pending()).toBe(0);
   });
 
   it('refuses a root that is too long for its sockets, and makes nothing', async () => {
