@@ -2,7 +2,8 @@
  * All that the daemon reads and writes in xenstore for one channel. Writes only into directories that exist, in one
  * step with looking whether they do: a write would create what a guest or the toolstack has just removed.
  */
-import { isXenstoreError, type Store, type StoreOperations } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { Store, StoreOperations } from '../../xenstore/index.js';
 import {
   backendPath,
   type ChannelAddress,

@@ -2,7 +2,8 @@
  * Which backends of this domain are ours to serve, and how: everything is taken from nodes the guest cannot write.
  * Reads only; knows no ring.
  */
-import { isXenstoreError, type Permissions, type Store, type StoreOperations } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { Permissions, Store, StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
 import type { OverflowPolicy } from '../chardev/spool.js';
 import {

@@ -2,7 +2,8 @@
  * Puts a named channel on a running domain: every check and every write in one transaction, so that neither a guest
  * nor a second attach ever sees half of it. Knows no ring and no daemon; whoever serves the channel finds it in xenstore.
  */
-import { isXenstoreError, type Store, type StoreOperations } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { Store, StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
 import { checkDeviceId, lowestFreeDeviceId } from '../console/device-id.js';
 import {

@@ -3,7 +3,8 @@
  * copy, the frontend for its state only (design D5). Reads; never writes; every node may vanish between two reads.
  */
 
-import { isXenstoreError, type Permission, type StoreOperations } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { Permission, StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
 import {
   backendPath,

@@ -2,7 +2,8 @@
  * Transactions against a guest that writes to its consoles without end: each of its writes makes a transaction that has
  * looked at the node fail, so that an admin could never take a channel off. Knows no channel.
  */
-import { isXenstoreError, type Store, type StoreOperations } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { Store, StoreOperations } from '../../xenstore/index.js';
 
 /** A correct guest writes a few times in a handshake; who disturbs more often means it, or might as well. */
 const POLITE_TRIES = 12;

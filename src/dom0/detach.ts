@@ -3,7 +3,8 @@
  * the guest free a page that dom0 still maps (seen on Xen 4.17: the guest's page tables suffer), so the nodes stay
  * until the backend has said Closed. Can be interrupted and repeated at any point.
  */
-import { isXenstoreError, type Store, type StoreOperations } from '../../xenstore/index.js';
+import { isXenstoreError } from '../../xenstore/errors.js';
+import type { Store, StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
 import { backendPath, type ChannelAddress, frontendPath, frontendsPath, libxlPath } from '../console/layout.js';
 import { printable } from '../console/name.js';
