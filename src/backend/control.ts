@@ -9,6 +9,8 @@ import { Streams } from './streams.js';
 
 export interface ControlOptions extends ControlHost {
   readonly path: string;
+  /** Listens there already: opened by whoever started us, and theirs to remove. */
+  readonly fd?: number;
 }
 
 const MODE = 0o660;
@@ -44,7 +46,9 @@ export class ControlServer {
 
   /** Throws ChannelError `path-in-use` when another daemon listens there. */
   async start(): Promise<void> {
-    this.#bound = await listenAt(this.#server, { path: this.#options.path, mode: MODE });
+    const { path, fd } = this.#options;
+    if (fd === undefined) this.#bound = await listenAt(this.#server, { path, mode: MODE });
+    else await this.#listenOn(fd);
   }
 
   async stop(): Promise<void> {
@@ -61,6 +65,16 @@ export class ControlServer {
     if (!this.#server.listening) return;
     this.#server.close();
     this.#server.closeAllConnections();
+  }
+
+  #listenOn(fd: number): Promise<void> {
+    return new Promise((settle, fail) => {
+      this.#server.once('error', fail);
+      this.#server.listen({ fd }, () => {
+        this.#server.off('error', fail);
+        settle();
+      });
+    });
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {

@@ -3,45 +3,28 @@
  * of xenstore, but nothing of rings and states.
  */
 import { mkdirSync } from 'node:fs';
-import type { Store, Watch } from '../../xenstore/index.js';
-import type { Clock } from '../base/clock.js';
+import type { Watch } from '../../xenstore/index.js';
 import type { Logger } from '../base/log.js';
 import type { Chardev } from '../chardev/chardev.js';
 import { backendsPath, type ChannelAddress, frontendPath } from '../console/layout.js';
-import type { Hypervisor } from '../hypervisor/ports.js';
 import { BatchBuffers } from './batch.js';
 import { ChannelNodes } from './channel-nodes.js';
 import { ControlServer } from './control.js';
 import { ChannelController } from './controller.js';
+import type { DaemonOptions } from './daemon-options.js';
 import { DirtySet } from './dirty-set.js';
 import { type Finding, inspectBackend, isDomainAlive, isSameChannel, readDomainUuid } from './discovery.js';
 import { DAEMON, EventLog } from './events.js';
 import { HandoverFiles } from './handover.js';
 import { discardLeftovers } from './leftovers.js';
-import { type ChardevMaker, defaultChardev } from './make-chardev.js';
+import { defaultChardev } from './make-chardev.js';
 import { Refusals } from './refusals.js';
 import { Restorer } from './restorer.js';
-import { SpoolFiles, type SpoolPlace } from './spool-files.js';
+import { SpoolFiles } from './spool-files.js';
 import type { DaemonStatus } from './status.js';
 import { Timers, TurnQueue } from './turns.js';
 
-export interface DaemonOptions {
-  /** Not closed by the daemon. */
-  readonly store: Store;
-  /** Not closed by the daemon. */
-  readonly hypervisor: Hypervisor;
-  readonly clock: Clock;
-  readonly log: Logger;
-  readonly runDirectory: string;
-  /** Where the records of channels that shall exist lie. Absent: none are brought back. */
-  readonly stateDirectory?: string;
-  /** The domain this daemon runs in. Default 0. */
-  readonly backendDomid?: number;
-  /** Where spools are kept. Default `auto`. */
-  readonly spool?: SpoolPlace;
-  /** Default: sockets, and for the rest a host end that says it is not there. */
-  readonly createChardev?: ChardevMaker;
-}
+export type { DaemonOptions } from './daemon-options.js';
 
 /** More channels than any host has; a toolstack that writes more is broken. */
 const MAX_CHANNELS = 8192;
@@ -103,6 +86,7 @@ export class BackendDaemon {
       stateDirectory === undefined ? undefined : new Restorer({ ...options, stateDirectory, events: this.#events });
     this.#control = new ControlServer({
       path: `${runDirectory}/control.sock`,
+      ...(options.controlSocket === undefined ? {} : { fd: options.controlSocket }),
       events: this.#events,
       status: () => this.status(),
       channel: (domid, deviceId) => this.#channels.get(`${domid}/${deviceId}`)?.controller,

@@ -21,6 +21,7 @@ Examples:
   XENCHANNEL_RUNDIR=/tmp/xc xenchannel daemon --log-level debug
 
 Channels that are recorded (attach --persist, apply) are attached again when their domain comes back.
+Under systemd it takes the control socket that it is given and says when it is ready; scripts/dom0 has the units.
 SIGTERM ends it in order: guests notice nothing, and the next daemon goes on where it stopped.
 `;
 
@@ -40,8 +41,9 @@ export function addDaemon(program: Command, io: Io): void {
 
 async function runDaemon(io: Io, options: Options): Promise<void> {
   const { backendDomid, spool, logLevel } = options;
-  const [{ BackendDaemon }, { XenstoreClient }] = await Promise.all([
+  const [{ BackendDaemon }, { inheritedSockets, notifyManager }, { XenstoreClient }] = await Promise.all([
     import('../../backend/daemon.js'),
+    import('../../sys/service-manager.js'),
     import('../../../xenstore/client/client.js'),
   ]);
   const log = loggerOf(io, logLevel);
@@ -53,8 +55,19 @@ async function runDaemon(io: Io, options: Options): Promise<void> {
       const wiring = { store, hypervisor, clock: io.clock, log };
       // A driver domain may not attach anything.
       const state = backendDomid === 0 ? { stateDirectory: stateDirectoryOf(io.env) } : {};
-      const daemon = await BackendDaemon.start({ ...wiring, ...state, runDirectory, backendDomid, spool });
+      const [controlSocket] = inheritedSockets(io.env, process.pid);
+      const activation = controlSocket === undefined ? {} : { controlSocket };
+      const daemon = await BackendDaemon.start({
+        ...wiring,
+        ...state,
+        ...activation,
+        runDirectory,
+        backendDomid,
+        spool,
+      });
+      notifyManager(io.env, 'READY=1');
       await aborted(io.signal);
+      notifyManager(io.env, 'STOPPING=1');
       await daemon.stop();
     } finally {
       await store.close();
