@@ -6,23 +6,6 @@ import { Command, CommanderError } from 'commander';
 import { ChannelError, EXIT } from '../base/errors.js';
 import { readVersion } from '../base/version.js';
 import { toChannelError } from '../dom0/store-errors.js';
-import { addApply } from './commands/apply.js';
-import { addAttach } from './commands/attach.js';
-import { addConnect } from './commands/connect.js';
-import { addDaemon } from './commands/daemon.js';
-import { addDetach } from './commands/detach.js';
-import { addErrors } from './commands/errors.js';
-import { addEvents } from './commands/events.js';
-import { addGuest } from './commands/guest.js';
-import { addList } from './commands/list.js';
-import { addPlan } from './commands/plan.js';
-import { addRecv } from './commands/recv.js';
-import { addSend } from './commands/send.js';
-import { addSimulate } from './commands/simulate.js';
-import { addStatus } from './commands/status.js';
-import { addWait } from './commands/wait.js';
-import { addXenstore } from './commands/xenstore.js';
-import { addXenstored } from './commands/xenstored.js';
 import { ExitStatus } from './exit-status.js';
 import type { Io } from './io.js';
 import { printError } from './output.js';
@@ -39,32 +22,37 @@ Exit codes:
   7 guest not ready  8 environment  9 partial  130 interrupted
 `;
 
-/** In the order of the help. */
-const COMMANDS = [
-  addAttach,
-  addDetach,
-  addApply,
-  addList,
-  addStatus,
-  addConnect,
-  addSend,
-  addRecv,
-  addWait,
-  addEvents,
-  addPlan,
-  addDaemon,
-  addGuest,
-  addSimulate,
-  addXenstored,
-  addXenstore,
-  addErrors,
-];
+type AddCommand = (program: Command, io: Io) => void;
+
+/**
+ * In the order of the help. Each is loaded when it is asked for: a command opens a third of the files then, which is most
+ * of what a short one costs.
+ */
+const COMMANDS: Readonly<Record<string, () => Promise<AddCommand>>> = {
+  attach: async () => (await import('./commands/attach.js')).addAttach,
+  detach: async () => (await import('./commands/detach.js')).addDetach,
+  apply: async () => (await import('./commands/apply.js')).addApply,
+  list: async () => (await import('./commands/list.js')).addList,
+  status: async () => (await import('./commands/status.js')).addStatus,
+  connect: async () => (await import('./commands/connect.js')).addConnect,
+  send: async () => (await import('./commands/send.js')).addSend,
+  recv: async () => (await import('./commands/recv.js')).addRecv,
+  wait: async () => (await import('./commands/wait.js')).addWait,
+  events: async () => (await import('./commands/events.js')).addEvents,
+  plan: async () => (await import('./commands/plan.js')).addPlan,
+  daemon: async () => (await import('./commands/daemon.js')).addDaemon,
+  guest: async () => (await import('./commands/guest.js')).addGuest,
+  simulate: async () => (await import('./commands/simulate.js')).addSimulate,
+  xenstored: async () => (await import('./commands/xenstored.js')).addXenstored,
+  xenstore: async () => (await import('./commands/xenstore.js')).addXenstore,
+  errors: async () => (await import('./commands/errors.js')).addErrors,
+};
 
 /** `argv` without the interpreter and the script. Never throws; what went wrong is on stderr. */
 export async function run(argv: readonly string[], io: Io): Promise<number> {
   const json = argv.includes('--json');
-  const program = buildProgram(io);
   try {
+    const program = await buildProgram(argv[0], io);
     await program.parseAsync([...argv], { from: 'user' });
     return EXIT.done;
   } catch (error) {
@@ -82,7 +70,8 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   }
 }
 
-function buildProgram(io: Io): Command {
+/** With all commands, unless the first argument is one of them: help and suggestions need them all. */
+async function buildProgram(first: string | undefined, io: Io): Promise<Command> {
   const program = new Command('xenchannel');
   program
     .description('Named, private byte streams between dom0 and Xen domains')
@@ -101,7 +90,9 @@ function buildProgram(io: Io): Command {
       outputError: () => {},
     })
     .addHelpText('after', ENVIRONMENT);
-  for (const add of COMMANDS) add(program, io);
+  const only = first !== undefined && Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined;
+  const wanted = only === undefined ? Object.values(COMMANDS) : [only];
+  for (const add of await Promise.all(wanted.map((load) => load()))) add(program, io);
   return program;
 }
 
