@@ -67,7 +67,6 @@ function errorFromParents(
   const ancestor =
     request.transaction === undefined ? core.tree.nearest(path) : nearestInTransaction(core, request, path);
   if (typeof ancestor === 'string') return ancestor;
-  if (!core.rules.absenceHidden) return error;
   const rights = rightsOf(request.connection, ancestor.permissions, ancestor.generation, core.domains);
   return (rights & need) !== 0 ? error : 'EACCES';
 }

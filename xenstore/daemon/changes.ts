@@ -108,7 +108,7 @@ export function createNode(core: StoreCore, request: Request, path: Path, value:
 function inherited(core: StoreCore, request: Request, parent: NodeView): NodePermissions {
   const permissions = settled(parent.permissions, parent.generation, core.domains);
   const { connection } = request;
-  return connection.privileged || !core.rules.creatorOwns ? permissions : permissions.ownedBy(connection.domid);
+  return connection.privileged ? permissions : permissions.ownedBy(connection.domid);
 }
 
 /**

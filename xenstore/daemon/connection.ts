@@ -4,6 +4,7 @@
  */
 import type { Domain } from './domains.js';
 import type { Output } from './output.js';
+import type { OxTransaction } from './oxenstored/transaction.js';
 import type { Actor } from './permission-check.js';
 import type { Transaction } from './transactions.js';
 import type { Watch } from './watches.js';
@@ -26,6 +27,8 @@ export class Connection implements Actor {
   /** By path and token. */
   readonly watches = new Map<string, Watch>();
   readonly transactions = new Map<number, Transaction>();
+  /** Those of a daemon that is like oxenstored. */
+  readonly oxTransactions = new Map<number, OxTransaction>();
   nextTransactionId = 0;
   /** Transactions that took effect, and that did not because of others. */
   commits = 0;
@@ -58,6 +61,6 @@ export class Connection implements Actor {
 
   /** Transactions in progress. */
   get open(): number {
-    return this.transactions.size;
+    return this.transactions.size + this.oxTransactions.size;
   }
 }

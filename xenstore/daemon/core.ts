@@ -8,6 +8,7 @@ import { DomainTable } from './domains.js';
 import { type DaemonError, LIKENESS, type Likeness, type LikenessRules } from './likeness.js';
 import { NodePermissions, PRIVATE_TO_DOM0 } from './node-permissions.js';
 import { OutputPool } from './output.js';
+import { OxMachine } from './oxenstored/machine.js';
 import { type Path, PathCache } from './paths.js';
 import { DOMID_ANY } from './permission-check.js';
 import { defaultQuotas, type QuotaName, type Quotas, SOFT_MEMORY_BYTES } from './quota.js';
@@ -46,8 +47,8 @@ export class StoreCore {
   afterReply: (() => void) | undefined;
   /** Identifies one firing of watches, for the memo in each connection. */
   firing = 0;
-  /** Events that must follow the reply of the request being handled. */
-  heldEvents: Array<{ connection: Connection; path: string; token: string }> | undefined;
+  /** What is known only to a daemon that is like oxenstored; it has a tree of its own. */
+  readonly oxenstored: OxMachine | undefined;
   readonly #dirty: Connection[] = [];
   readonly #closing: Connection[] = [];
   readonly #pool = new OutputPool();
@@ -66,6 +67,7 @@ export class StoreCore {
         : PRIVATE_TO_DOM0,
     };
     this.#plantInitialTree();
+    this.oxenstored = like === 'oxenstored' ? new OxMachine(this) : undefined;
   }
 
   /** The tree of a fresh C xenstored (xen:tools/xenstore/xenstored_core.c, setup_structure). */
@@ -99,7 +101,7 @@ export class StoreCore {
 
   /** A reply; `text` is latin-1. */
   reply(request: Request, text: string): void {
-    if (text.length > MAX_PAYLOAD_BYTES && this.rules.replyLimited) this.error(request, 'E2BIG');
+    if (text.length > MAX_PAYLOAD_BYTES && this.#isLimited(request.connection)) this.error(request, 'E2BIG');
     else this.#outputOf(request.connection).message(request.type, request.id, request.transactionId, text);
   }
 
@@ -117,13 +119,12 @@ export class StoreCore {
     const { connection, token, hiddenBytes } = watch;
     const path = hiddenBytes === 0 ? changed : changed.slice(hiddenBytes);
     if (connection.closed) return;
-    if (this.heldEvents !== undefined) this.heldEvents.push({ connection, path, token });
-    else this.sendEvent(connection, path, token);
-  }
-
-  sendEvent(connection: Connection, path: string, token: string): void {
-    if (path.length + token.length + 2 > MAX_PAYLOAD_BYTES && this.rules.replyLimited) return;
-    if (!path.startsWith('@')) {
+    if (path.length + token.length + 2 > MAX_PAYLOAD_BYTES && this.#isLimited(connection)) {
+      // oxenstored has the watcher find an error that answers nothing.
+      if (this.oxenstored !== undefined) this.#outputOf(connection).message(Op.Error, 0, 0, 'E2BIG\0');
+      return;
+    }
+    if (this.rules.equalEventsOnce && !path.startsWith('@')) {
       const tokens = connection.pendingEvents.get(path);
       if (tokens === undefined) connection.pendingEvents.set(path, new Set([token]));
       else if (tokens.has(token)) return;
@@ -131,6 +132,11 @@ export class StoreCore {
     }
     if (this.tracer !== undefined) traceConnection(this.tracer, 'WATCH_EVENT', connection, path, token);
     this.#outputOf(connection).event(Op.WatchEvent, path, token);
+  }
+
+  /** oxenstored sends longer messages where they are not for a ring. */
+  #isLimited({ domid }: Connection): boolean {
+    return this.oxenstored === undefined || domid !== 0;
   }
 
   #outputOf(connection: Connection) {

@@ -4,6 +4,7 @@
 import { XenstoreError } from '../errors.js';
 import type { SpecialName, StoreCore } from './core.js';
 import { NodePermissions, PRIVATE_TO_DOM0, parseEntries } from './node-permissions.js';
+import { OxNode } from './oxenstored/store.js';
 import { childText, isLegalPath, Path } from './paths.js';
 import { DOMID_ANY, settled } from './permission-check.js';
 import { bury, StoreNode } from './tree.js';
@@ -30,18 +31,18 @@ const PRINTABLE = /^[\x20-\x7e]*$/;
 
 export function dumpTree(core: StoreCore): TreeDump {
   const nodes: NodeDump[] = [];
-  const visit = (path: string, node: StoreNode): void => {
+  const { oxenstored } = core;
+  const visit = (path: string, node: StoreNode | OxNode): void => {
     nodes.push(dumpNode(core, path, node));
-    if (node.children !== undefined) for (const [name, child] of node.children) visit(childText(path, name), child);
+    if (node.children === undefined) return;
+    for (const [name, child] of node.children) if (!isBareSpecial(name, child)) visit(childText(path, name), child);
   };
-  visit('/', core.tree.root);
+  visit('/', oxenstored?.store.root ?? core.tree.root);
+  const special = (name: SpecialName) => texts(oxenstored?.specialPermissions(name) ?? core.special[name]);
   return {
     version: 1,
     nodes,
-    special: {
-      '@introduceDomain': texts(core.special['@introduceDomain']),
-      '@releaseDomain': texts(core.special['@releaseDomain']),
-    },
+    special: { '@introduceDomain': special('@introduceDomain'), '@releaseDomain': special('@releaseDomain') },
   };
 }
 
@@ -49,10 +50,17 @@ function texts(permissions: NodePermissions): string[] {
   return permissions.toWire().split('\0').slice(0, -1);
 }
 
-function dumpNode(core: StoreCore, path: string, node: StoreNode): NodeDump {
+/** oxenstored has nodes of these names; the permissions, which are all that matters, stand elsewhere. */
+function isBareSpecial(name: string, node: StoreNode | OxNode): boolean {
+  const isSpecial = name === '@introduceDomain' || name === '@releaseDomain';
+  return isSpecial && node.value === '' && node.children === undefined;
+}
+
+function dumpNode(core: StoreCore, path: string, node: StoreNode | OxNode): NodeDump {
   const { value } = node;
   // A loaded tree has no history: what is stale by age now must say so.
-  const permissions = settled(node.permissions, node.generation, core.domains);
+  const permissions =
+    node instanceof StoreNode ? settled(node.permissions, node.generation, core.domains) : node.permissions;
   const ignored = permissions.entries.flatMap((entry, index) => (entry.ignored ? [index] : []));
   return {
     path,
@@ -65,6 +73,13 @@ function dumpNode(core: StoreCore, path: string, node: StoreNode): NodeDump {
 /** Replaces the tree; nobody is told. Transactions that touched the old one will not commit. Throws EINVAL. */
 export function loadTree(core: StoreCore, dump: TreeDump): void {
   const root = rebuild(core, dump);
+  if (core.oxenstored !== undefined) {
+    core.oxenstored.load(oxNodeOf(root), {
+      '@introduceDomain': permissionsOf('@introduceDomain', dump.special['@introduceDomain'], []),
+      '@releaseDomain': permissionsOf('@releaseDomain', dump.special['@releaseDomain'], []),
+    });
+    return;
+  }
   bury(core.tree.root, () => {});
   core.tree.root = root;
   for (const name of ['@introduceDomain', '@releaseDomain'] as const) {
@@ -80,6 +95,17 @@ export function loadTree(core: StoreCore, dump: TreeDump): void {
     if (node.children !== undefined) for (const child of node.children.values()) visit(child);
   };
   visit(root);
+}
+
+/** Entries that mean nobody are left out: oxenstored keeps none. */
+function oxNodeOf(node: StoreNode): OxNode {
+  const kept = node.permissions.entries.filter(({ ignored }, index) => index === 0 || !ignored);
+  const made = new OxNode(0, new NodePermissions(kept), node.value);
+  if (node.children !== undefined) {
+    made.children = new Map();
+    for (const [name, child] of node.children) made.children.set(name, oxNodeOf(child));
+  }
+  return made;
 }
 
 function rebuild(core: StoreCore, dump: TreeDump): StoreNode {

@@ -9,13 +9,13 @@ import { StoreCore } from './core.js';
 import { dumpTree, loadTree, type TreeDump } from './dump.js';
 import { dropConnection, introduceDomain, releaseDomain, shutdownDomain } from './lifecycle.js';
 import type { Likeness } from './likeness.js';
+import { answer as answerAsOxenstored } from './oxenstored/dispatch.js';
+import type { OxMachine } from './oxenstored/machine.js';
+import { Refusal } from './oxenstored/refusal.js';
 import { Request } from './request.js';
 import { HANDLERS } from './requests/table.js';
 import { type Tracer, traceConnection, traceRequest } from './trace.js';
 import type { Outcomes } from './turns.js';
-
-/** Where oxenstored, too, sends events before the reply. */
-const ALWAYS_EVENTS_FIRST: ReadonlySet<number> = new Set([Op.TransactionEnd, Op.Introduce, Op.Release]);
 
 export interface EngineOptions {
   /** Which genuine daemon to answer like; default the C daemon of Xen 4.17. */
@@ -88,6 +88,12 @@ export class XenstoreEngine {
 
   /** As INTRODUCE from the toolstack; fires `@introduceDomain`. Throws XenstoreError EINVAL for a domid that none can have. */
   introduceDomain(domid: number): void {
+    const { oxenstored } = this.#core;
+    if (oxenstored !== undefined) {
+      introduceInOxenstored(oxenstored, domid);
+      this.#core.flush();
+      return;
+    }
     this.#core.domains.introduceImplicitly(domid);
     if (introduceDomain(this.#core, domid) === undefined) {
       throw new XenstoreError('EINVAL', `there is no domain ${domid} to introduce to xenstore`);
@@ -100,6 +106,12 @@ export class XenstoreEngine {
    * Harmless for a domain that is not known.
    */
   releaseDomain(domid: number): void {
+    const { oxenstored } = this.#core;
+    if (oxenstored !== undefined && domid !== 0) {
+      oxenstored.domainEnded(domid);
+      this.#core.flush();
+      return;
+    }
     const domain = domid === 0 ? undefined : this.#core.domains.find(domid);
     this.#core.domains.destroy(domid);
     if (domain !== undefined) releaseDomain(this.#core, domain);
@@ -109,7 +121,8 @@ export class XenstoreEngine {
   /** The domain has shut down but still exists; fires `@releaseDomain` once until RESUME. */
   shutdownDomain(domid: number): void {
     const domain = domid === 0 ? undefined : this.#core.domains.find(domid);
-    if (domain !== undefined) shutdownDomain(this.#core, domain);
+    if (this.#core.oxenstored !== undefined) this.#core.oxenstored.domainShutDown(domid);
+    else if (domain !== undefined) shutdownDomain(this.#core, domain);
     this.#core.flush();
   }
 
@@ -176,6 +189,7 @@ class EngineClient implements EngineConnection {
   }
 
   close(): void {
+    this.#core.oxenstored?.dropTransactions(this.#connection);
     dropConnection(this.#core, this.#connection);
     this.#core.discardOutput(this.#connection);
     this.#rest = undefined;
@@ -185,14 +199,20 @@ class EngineClient implements EngineConnection {
   #handleAll(bytes: Buffer): number {
     let at = 0;
     while (bytes.length - at >= HEADER_BYTES) {
-      const payloadBytes = readUInt32(bytes, at + 12);
+      const claimedBytes = readUInt32(bytes, at + 12);
+      const { lenientFraming } = this.#core.rules;
+      const payloadBytes = lenientFraming ? Math.min(claimedBytes, MAX_PAYLOAD_BYTES) : claimedBytes;
       if (payloadBytes > MAX_PAYLOAD_BYTES) {
         // There is no way to find the next header: the C daemon drops such a client.
         this.#drop();
         return bytes.length;
       }
       const end = at + HEADER_BYTES + payloadBytes;
-      if (bytes.length < end) break;
+      if (
+        bytes.length < end ||
+        (lenientFraming && this.#connection.privileged && payloadBytes === 0 && bytes.length === end)
+      )
+        break;
       this.#handle(bytes, at, end);
       if (this.#connection.closed) return bytes.length;
       at = end;
@@ -225,18 +245,16 @@ class EngineClient implements EngineConnection {
 
   #answer(request: Request): void {
     const core = this.#core;
-    if (!core.rules.ownEventsFirst && !ALWAYS_EVENTS_FIRST.has(request.type)) core.heldEvents = [];
+    if (core.oxenstored !== undefined) {
+      answerAsOxenstored(core.oxenstored, request);
+      return;
+    }
     const error = this.#dispatch(request);
     if (error !== undefined) core.error(request, error);
     if (core.afterReply !== undefined) {
       const afterReply = core.afterReply;
       core.afterReply = undefined;
       afterReply();
-    }
-    if (core.heldEvents !== undefined) {
-      const held = core.heldEvents;
-      core.heldEvents = undefined;
-      for (const { connection, path, token } of held) core.sendEvent(connection, path, token);
     }
   }
 
@@ -247,9 +265,18 @@ class EngineClient implements EngineConnection {
     request.transaction = undefined;
     if (request.transactionId !== 0 && handler.ignoresTransaction !== true) {
       request.transaction = this.#connection.transactions.get(request.transactionId);
-      if (request.transaction === undefined) return this.#core.rules.unknownTransaction;
+      if (request.transaction === undefined) return 'ENOENT';
     }
     return handler.handle(this.#core, request);
+  }
+}
+
+function introduceInOxenstored(machine: OxMachine, domid: number): void {
+  try {
+    machine.introduceQuietly(domid);
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    throw new XenstoreError('EINVAL', `there is no domain ${domid} to introduce to xenstore`);
   }
 }
 

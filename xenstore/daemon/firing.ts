@@ -79,28 +79,21 @@ export function fireSpecial(core: StoreCore, name: SpecialName, domid: number): 
 export function fireForRemoval(core: StoreCore, path: Path, node: StoreNode): void {
   const parent = node.parent ?? node;
   const index = core.watches.below(path);
-  if (core.rules.leavesFirst) {
-    if (index !== undefined) fireBelow(core, path.text, node, index);
-    fireForNode(core, path, node, parent);
-  } else {
-    fireForNode(core, path, node, parent);
-    if (index !== undefined) fireBelow(core, path.text, node, index);
-  }
+  if (index !== undefined) fireBelow(core, path.text, node, index);
+  fireForNode(core, path, node, parent);
 }
 
 /** Visits only what somebody watches: a subtree may have a hundred thousand nodes. */
 function fireBelow(core: StoreCore, path: string, node: StoreNode, index: WatchNode): void {
   if (index.children === undefined || node.children === undefined) return;
-  const { leavesFirst } = core.rules;
   for (const [name, child] of node.children) {
     const watched = index.children.get(name);
     if (watched === undefined) continue;
     const childPath = childText(path, name);
-    if (leavesFirst) fireBelow(core, childPath, child, watched);
+    fireBelow(core, childPath, child, watched);
     if (watched.watches.length > 0) {
       fire(core, watched.watches, childPath, (watcher) => mayHear(core, watcher, undefined, child, node));
     }
-    if (!leavesFirst) fireBelow(core, childPath, child, watched);
   }
 }
 

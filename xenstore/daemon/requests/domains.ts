@@ -27,7 +27,7 @@ function namedDomain(core: StoreCore, request: Request): Domain | DaemonError {
   const text = request.onlyString();
   const domid = text === undefined ? 0 : atoi(text) >>> 0;
   if (domid === 0) return 'EINVAL';
-  return core.domains.introduced(domid) ?? core.rules.releaseUnknownDomain;
+  return core.domains.introduced(domid) ?? 'ENOENT';
 }
 
 export function release(core: StoreCore, request: Request): DaemonError | undefined {

@@ -33,19 +33,13 @@ export function read(core: StoreCore, request: Request): DaemonError | undefined
 export function directory(core: StoreCore, request: Request): DaemonError | undefined {
   const node = readableNode(core, request);
   if (typeof node === 'string') return node;
-  if (node.childBytes > MAX_PAYLOAD_BYTES && core.rules.replyLimited) return 'E2BIG';
-  core.reply(request, listing(core, node.listing()));
+  if (node.childBytes > MAX_PAYLOAD_BYTES) return 'E2BIG';
+  core.reply(request, node.listing());
   return undefined;
-}
-
-function listing(core: StoreCore, names: string): string {
-  if (core.rules.childrenInCreationOrder || names === '') return names;
-  return `${names.slice(0, -1).split('\0').sort().join('\0')}\0`;
 }
 
 /** A piece of the list, from a byte offset on; the last piece ends with one more NUL. */
 export function directoryPart(core: StoreCore, request: Request): DaemonError | undefined {
-  if (!core.rules.directoryPart) return 'ENOSYS';
   const [text, offsetText, ...more] = request.strings();
   if (text === undefined || offsetText === undefined || more.length > 0) return 'EINVAL';
   const path = core.resolve(request.connection, text);
@@ -131,16 +125,7 @@ function remove(
   path: Path,
   node: Parameters<typeof removeNode>[3],
 ): DaemonError | undefined {
-  if (!path.isRoot) return removeNode(core, request, path, node);
-  if (!core.rules.rootRemovable) return 'EINVAL';
-  for (const name of node.listing().split('\0').slice(0, -1)) {
-    const child = core.paths.get(`/${name}`, false);
-    const childNode = child === undefined ? undefined : readNode(core, request, child);
-    if (child === undefined || childNode === undefined || typeof childNode === 'string') continue;
-    const problem = removeNode(core, request, child, childNode);
-    if (problem !== undefined) return problem;
-  }
-  return undefined;
+  return path.isRoot ? 'EINVAL' : removeNode(core, request, path, node);
 }
 
 export function getPermissions(core: StoreCore, request: Request): DaemonError | undefined {
@@ -185,7 +170,7 @@ function requestedPermissions(core: StoreCore, texts: readonly string[]): NodePe
   const entries = parseEntries(texts);
   if (entries === undefined) return 'EINVAL';
   const known = entries.map((entry) => (!isKnown(core, entry.domid) ? { ...entry, ignored: true } : entry));
-  if (known[0]?.ignored === true && core.rules.ownerMustExist) return 'ENOENT';
+  if (known[0]?.ignored === true) return 'ENOENT';
   return new NodePermissions(known);
 }
 

@@ -40,7 +40,6 @@ export function watch(core: StoreCore, request: Request): DaemonError | undefine
   connection.watches.set(key, made);
   core.watches.add(made);
   if (connection.domain !== undefined) connection.domain.watches++;
-  if (!core.rules.watchReplyEchoesTransaction) request.transactionId = 0;
   core.acknowledge(request);
   core.event(made, made.path);
   return undefined;
@@ -75,7 +74,6 @@ export function unwatch(core: StoreCore, request: Request): DaemonError | undefi
   connection.watches.delete(key);
   core.watches.remove(known);
   if (connection.domain !== undefined) connection.domain.watches--;
-  if (!core.rules.watchReplyEchoesTransaction) request.transactionId = 0;
   core.acknowledge(request);
   return undefined;
 }
