@@ -61,6 +61,8 @@ export class Assignments {
   #findings: readonly Finding[] = [];
   #lines: readonly LineView[] = [];
   #fingerprint = '';
+  /** Device ids that had a claim at the last look. */
+  #claims: ReadonlySet<number> = new Set();
   #channels: ResolvedChannel[] = [];
 
   constructor(setup: AssignmentsSetup) {
@@ -81,7 +83,8 @@ export class Assignments {
     const consoles = await readConsoles(store);
     const views = refuseDuplicates(consoles, this.#owners());
     const lost = this.#dropChanged(views);
-    const changed = lost || fingerprint(consoles) !== this.#fingerprint;
+    const renewed = this.#noteClaims(consoles);
+    const changed = lost || renewed || fingerprint(consoles) !== this.#fingerprint;
     this.#fingerprint = fingerprint(consoles);
     await this.#adopt(views);
     // Before a search that may take seconds: a link to a line that is not the channel's any more is worse than none.
@@ -126,6 +129,16 @@ export class Assignments {
     // a removed console under its index until the last close).
     if (dropped || this.#someGone(views)) this.#setup.keeper.releaseSpares();
     return dropped;
+  }
+
+  /**
+   * Whether a claim has gone: then the toolstack has made the console anew, though its ring and port may have the numbers
+   * that the kernel has just got back.
+   */
+  #noteClaims(views: readonly ConsoleView[]): boolean {
+    const before = this.#claims;
+    this.#claims = new Set(views.filter(({ claim }) => claim !== undefined).map(({ deviceId }) => deviceId));
+    return views.some(({ deviceId, claim }) => claim === undefined && before.has(deviceId));
   }
 
   #someGone(views: readonly ConsoleView[]): boolean {
@@ -225,8 +238,10 @@ export class Assignments {
   async #claim(deviceId: number, value: '0' | '1'): Promise<boolean> {
     try {
       return await this.#setup.store.transaction(async (tx) => {
-        if (!(await tx.exists(`${ownConsole(deviceId)}/state`))) return false;
-        await tx.write(`${ownConsole(deviceId)}/${KEY.guestOpen}`, value);
+        const claim = `${ownConsole(deviceId)}/${KEY.guestOpen}`;
+        // A claim that has gone meanwhile was another console's: there is nothing to take back.
+        if (!(await tx.exists(value === '0' ? claim : `${ownConsole(deviceId)}/state`))) return false;
+        await tx.write(claim, value);
         return true;
       });
     } catch (error) {

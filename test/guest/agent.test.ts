@@ -97,6 +97,25 @@ describe('the agent', () => {
     await agent.stop();
   });
 
+  it('finds a console made anew at once, though its ring and port have the numbers of the one before', async () => {
+    const guest = new FakeGuest();
+    const first = guest.plug(1, { name: 'a' });
+    const agent = await guest.startAgent();
+    // The line hangs up before the state says so.
+    first.gone = true;
+    guest.slots[first.index] = undefined;
+    guest.store.put('device/console/1/name', 'a');
+    await guest.settle(agent);
+    expect(agent.channels()[0]?.problem?.code).toBe('no-line');
+    const numbers = ['ring-ref', 'port'].map((key) => [key, guest.store.text(`device/console/1/${key}`)] as const);
+    guest.store.drop('device/console/1');
+    guest.plug(1, { name: 'a' });
+    for (const [key, value] of numbers) guest.store.put(`device/console/1/${key}`, value ?? '');
+    await guest.settle(agent);
+    expect(linksOf(guest)).toEqual({ a: '../hvc1' });
+    await agent.stop();
+  });
+
   it('makes guesses links only when it is told to', async () => {
     const guest = new FakeGuest();
     for (const id of [1, 2]) guest.plug(id, { name: `q${id}`, type: 'ioemu', answers: 'never' });
