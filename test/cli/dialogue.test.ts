@@ -212,3 +212,42 @@ describe('xenchannel connect --quit-after', () => {
     expect(await running.done).toBe(130);
   });
 });
+
+describe('xenchannel connect under a daemon that restarts', () => {
+  it.each(['in order', 'after a crash'])('goes on where it was, %s', async (how) => {
+    const { host, connect, say, tty } = await bench();
+    const terminal = new FakeTerminal();
+    const running = connect(terminal);
+    await connected(running);
+    await until('it is the client', () => host.channel().hostOpen);
+    await say('before, ');
+    await until('it came', () => running.out.text === 'before, ');
+    await (how === 'in order' ? host.host.stopDaemon() : host.host.crashDaemon());
+    tty.send('meanwhile, ');
+    await until('it says so', () => running.err.text.includes('[the daemon has gone; for 30 s it may come back]'));
+    await host.host.startDaemon();
+    await until('it says so', () => running.err.text.includes('[connected again]'));
+    await say('after');
+    await until('all came once', () => running.out.text === 'before, meanwhile, after');
+    terminal.write('typed');
+    tty.openLine();
+    let got = '';
+    await until('the guest has it', () => {
+      got += tty.receive();
+      return got === 'typed';
+    });
+    terminal.write('\x1d');
+    expect(await running.done).toBe(0);
+  });
+
+  it('ends with the channel, without waiting for anybody', async () => {
+    const { host, connect } = await bench();
+    const running = connect(new FakeTerminal());
+    await connected(running);
+    await until('it is the client', () => host.channel().hostOpen);
+    await host.detach();
+    expect(await running.done).toBe(0);
+    expect(running.err.text).toContain('closed by the other side');
+    expect(running.err.text).not.toContain('connected again');
+  });
+});

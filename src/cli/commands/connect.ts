@@ -16,6 +16,11 @@ interface Options {
 }
 
 const DEFAULT_ESCAPE = 0x1d;
+/** A daemon that restarts is back within a second; an upgrade takes a few. */
+const RECONNECT_MS = 30_000;
+const RECONNECT_PAUSE_MS = 250;
+/** Of one session: somebody who hangs up again and again means it. */
+const MAX_RECONNECTS = 20;
 
 const EXAMPLES = `
 Examples:
@@ -24,6 +29,8 @@ Examples:
   xenchannel connect db1 org.example.agent --from-start    all output that is kept, and what comes
   xenchannel connect db1 org.example.agent --force         take the place of another client, who is told
   printf 'ping\\n' | xenchannel connect db1 org.example.agent --quit-after 2
+
+On a terminal a restart of the daemon is survived: it is waited for and said.
 
 With a pipe on stdin, the channel is closed for writing at its end and the rest of the answer is waited for: until the
 other side closes, or with --quit-after until nothing came for so many seconds.
@@ -61,27 +68,63 @@ async function runConnect(io: Io, domain: string, name: string, options: Options
   const target = { domain, name, ...(deviceId === undefined ? {} : { deviceId }) };
   const end = await withStore(io, (store) => findHostEnd(store, target, env));
   const startMs = io.clock.now();
-  const dialogue = await openDialogue(
-    {
-      end,
-      readOnly,
-      since: fromStart ? 'start' : options.since,
-      force: force ? { by: whoami(io) } : undefined,
-      signal: io.signal,
-      onMissed: (bytes) => io.stderr.write(`\r\n[${bytes ?? 'some'} bytes are not kept any more]\r\n`),
-    },
-    env,
-  );
+  const first = {
+    end,
+    readOnly,
+    since: fromStart ? ('start' as const) : options.since,
+    force: force ? { by: whoami(io) } : undefined,
+    signal: io.signal,
+    onMissed: (bytes: number | undefined) =>
+      void io.stderr.write(`\r\n[${bytes ?? 'some'} bytes are not kept any more]\r\n`),
+  };
+  let dialogue = await openDialogue(first, env);
   const escapeByte = options.escape === 'none' ? undefined : options.escape;
   const onTerminal = io.stdin.isTTY === true;
   const leave = escapeByte === undefined ? 'no key leaves' : `${describeEscape(escapeByte)} leaves`;
-  const joined = join(io, dialogue, { escapeByte, quitAfterMs });
+  let joined = join(io, dialogue, { escapeByte, quitAfterMs });
   // Only now: from here on every key goes to the channel, ^C included.
   if (onTerminal) io.stderr.write(`connected to ${end.label}${readOnly ? ', read-only' : ''}; ${leave}\r\n`);
-  const who = await joined;
-  const by = who === 'peer-closed' && !readOnly ? await replacedBy(end, startMs, env) : undefined;
-  if (by !== undefined) throw takenOver(end, by);
+  let who = await joined;
+  for (let times = 1; who === 'peer-closed'; times++) {
+    if (readOnly) break;
+    const by = await replacedBy(end, startMs, env);
+    if (by !== undefined) throw takenOver(end, by);
+    if (!onTerminal || end.server !== 'native' || times > MAX_RECONNECTS) break;
+    // What it had asked for is done; what comes now is what comes next.
+    const again = { ...first, since: undefined, force: undefined };
+    const reopened = await reopen(
+      io,
+      () => withStore(io, (store) => findHostEnd(store, target, env)),
+      () => openDialogue(again, env),
+    );
+    if (reopened === undefined) break;
+    dialogue = reopened;
+    joined = join(io, dialogue, { escapeByte, quitAfterMs });
+    io.stderr.write('[connected again]\r\n');
+    who = await joined;
+  }
   if (onTerminal) io.stderr.write(who === 'escape' ? '\nleft\n' : '\nclosed by the other side\n');
+}
+
+/**
+ * As long as the channel is there and a daemon may come back: then it restarts, and the channel is what it was. undefined:
+ * it is over.
+ */
+async function reopen<T>(io: Io, isThere: () => Promise<unknown>, open: () => Promise<T>): Promise<T | undefined> {
+  const endMs = io.clock.now() + RECONNECT_MS;
+  let said = false;
+  while (io.clock.now() < endMs && !io.signal.aborted) {
+    await new Promise<void>((settle) => io.clock.after(RECONNECT_PAUSE_MS, settle));
+    try {
+      await isThere();
+      return await open();
+    } catch (error) {
+      if (!(error instanceof ChannelError) || error.code !== 'daemon-unreachable') return undefined;
+    }
+    if (!said) io.stderr.write(`\r\n[the daemon has gone; for ${RECONNECT_MS / 1000} s it may come back]\r\n`);
+    said = true;
+  }
+  return undefined;
 }
 
 /** What the client is told that is sent away. */
