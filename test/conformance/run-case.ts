@@ -7,8 +7,6 @@ import { foldOutcome, formatMessage, type Received } from './notation.js';
 import type { MachineVerb, Peer } from './peers/peer.js';
 import { type Action, actorOf, type Case, MACHINE, type Request, type Step } from './script.js';
 
-/** How long to listen where silence is what the script expects. */
-const SILENCE_MS = 600;
 /** A daemon that has not answered an odd request by then never will. */
 const ODD_ANSWER_LIMIT_MS = 4_000;
 /** A loaded machine may take this long for what must come. */
@@ -107,7 +105,11 @@ class CaseRun {
     for (let repetition = 1; repetition <= action.times; repetition++) {
       const messages = action.requests.map((request) => this.#message(request, repetition));
       connection.send(messages);
-      const limit = silenceExpected ? SILENCE_MS : messages.some(isOdd) ? ODD_ANSWER_LIMIT_MS : ANSWER_LIMIT_MS;
+      const limit = silenceExpected
+        ? this.#peer.silenceMs
+        : messages.some(isOdd)
+          ? ODD_ANSWER_LIMIT_MS
+          : ANSWER_LIMIT_MS;
       let ended = await connection.replies(messages.length, limit);
       if (ended === 'answered' && repetition === action.times) ended = await connection.settle(limit);
       const received = connection.take();

@@ -14,6 +14,8 @@ import { connectTo } from './socket.js';
 
 export class OurDaemon implements Peer {
   readonly name: string;
+  /** It runs in this process. */
+  readonly silenceMs = 50;
   readonly #engine: XenstoreEngine;
   readonly #server: XenstoreServer;
   readonly #folder = mkdtempSync(join(tmpdir(), 'xc-'));

@@ -6,6 +6,8 @@ export type MachineVerb = 'create' | 'shutdown' | 'dying' | 'destroy' | 'notice'
 
 export interface Peer {
   readonly name: string;
+  /** How long to listen where silence is what the script expects. */
+  readonly silenceMs: number;
   /** A new privileged connection. */
   connect(): Promise<Wire>;
   /** The connection of an introduced domain. */
