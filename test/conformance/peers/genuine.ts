@@ -31,6 +31,7 @@ function commandOf(kind: GenuineKind, cache: string, folder: string, options: re
 
 export class GenuineDaemon implements Peer {
   readonly name: GenuineKind;
+  readonly silenceMs = 600;
   readonly #cache: string;
   readonly #folder: string;
   readonly #daemon: ChildProcess;
