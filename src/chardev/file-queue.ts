@@ -23,6 +23,8 @@ export const FIRST_DATA_BYTES = 8192;
 /** What a busy channel keeps when it is empty for a moment; `tidy` gives it back. */
 export const KEPT_DATA_BYTES = 4 * 1024 * 1024;
 const NOTHING = Buffer.alloc(0);
+/** What is stored while there is no file goes nowhere; one for all, as most channels are idle. */
+const NO_FIELDS: Float64Array = new Float64Array(HEADER_BYTES / 8);
 
 export class FileQueue {
   readonly #options: FileQueueOptions;
@@ -30,7 +32,7 @@ export class FileQueue {
   /** Made at the first byte. */
   #file: SpoolFile | undefined;
   #data: Uint8Array = NOTHING;
-  #fields: Float64Array = new Float64Array(HEADER_BYTES / 8);
+  #fields: Float64Array = NO_FIELDS;
   /** The counters of the header; see there. */
   #stored = 0;
   #start = 0;
@@ -200,7 +202,7 @@ export class FileQueue {
     this.#file?.close();
     this.#file = undefined;
     this.#data = NOTHING;
-    this.#fields = new Float64Array(HEADER_BYTES / 8);
+    this.#fields = NO_FIELDS;
   }
 
   // -------------------------------------------------------------------------------------------------------------------
