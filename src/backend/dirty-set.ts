@@ -1,6 +1,7 @@
 /**
  * Keys that somebody should look at: each is handled by one at a time, several side by side, and again when it was added
- * while it was handled. Knows nothing of what the keys mean.
+ * while it was handled. A burst of additions, as a transaction causes with each of its nodes, makes one handling. Knows
+ * nothing of what the keys mean.
  */
 
 export interface DirtySetOptions {
@@ -13,6 +14,7 @@ export class DirtySet {
   readonly #options: DirtySetOptions;
   readonly #waiting = new Set<string>();
   readonly #running = new Map<string, Promise<void>>();
+  #burst: Promise<void> | undefined;
   #stopped = false;
 
   constructor(options: DirtySetOptions) {
@@ -22,12 +24,18 @@ export class DirtySet {
   add(key: string): void {
     if (this.#stopped) return;
     this.#waiting.add(key);
-    this.#fill();
+    // Watch events of one message from the store are delivered one after the other, without a turn of promises between.
+    this.#burst ??= Promise.resolve().then(() => {
+      this.#burst = undefined;
+      this.#fill();
+    });
   }
 
   /** Resolves when nothing is handled and nothing waits. */
   async settled(): Promise<void> {
-    while (this.#running.size > 0) await Promise.race(this.#running.values());
+    while (this.#burst !== undefined || this.#running.size > 0) {
+      await (this.#burst ?? Promise.race(this.#running.values()));
+    }
   }
 
   /** What waits is dropped; what is handled goes on. */
