@@ -132,10 +132,14 @@ function compose(lines: readonly string[]): Case {
 }
 
 /** A home for each domain, so that guests can do something. */
-const BEGINNING = DOMAINS.flatMap((domid) => [
-  `dom0: WRITE /local/domain/${domid} ""`,
-  `dom0: SET_PERMS /local/domain/${domid} n${domid}`,
-]);
+const BEGINNING = [
+  // oxenstored keeps the path of its program there.
+  'dom0: WRITE /tool/xenstored ""',
+  ...DOMAINS.flatMap((domid) => [
+    `dom0: WRITE /local/domain/${domid} ""`,
+    `dom0: SET_PERMS /local/domain/${domid} n${domid}`,
+  ]),
+];
 
 export function randomLines(seed: number): string[] {
   const writer = new Writer(seededRandom(seed));
