@@ -61,7 +61,7 @@ export interface ControllerOptions {
 export class ChannelController {
   readonly config: ChannelConfig;
   /** The guest's bytes for those beside the host end. */
-  readonly output = new OutputFeed(() => this.#session.figures().fromGuestBytes);
+  readonly output = new OutputFeed(() => this.#session.fromGuestBytes);
   /** Gives back memory that nobody uses; called now and then. */
   readonly tidy = (): void => this.#options.spool.spool.tidy();
   readonly #options: ControllerOptions;

@@ -48,6 +48,10 @@ export class Outlet {
     return this.#patience.waiting;
   }
 
+  get fromGuestBytes(): number {
+    return this.#fromGuestBytes;
+  }
+
   figures() {
     return {
       fromGuestBytes: this.#fromGuestBytes,

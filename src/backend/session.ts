@@ -191,6 +191,11 @@ export class ChannelSession implements ChardevEvents {
     return !this.#mayWrite;
   }
 
+  /** As in `figures`, for who asks at every piece. */
+  get fromGuestBytes(): number {
+    return this.#outlet.fromGuestBytes;
+  }
+
   figures() {
     return {
       ...this.#figures,
