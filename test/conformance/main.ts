@@ -11,6 +11,7 @@ import { randomSplit } from './random.js';
 import { comparePyxs } from './suites/pyxs.js';
 import { runRandom } from './suites/random.js';
 import { judge, loadScripts, RECORDED_FROM, type Report, record, runScripts, type Scripts } from './suites/scripts.js';
+import { runStress } from './suites/stress.js';
 import { compareTools, runOfficialTest, watchUnderLoad } from './suites/tools.js';
 
 type Setting = {
@@ -19,7 +20,7 @@ type Setting = {
   readonly like: GenuineKind;
   readonly only: string;
   readonly seed: number;
-  readonly seconds: number;
+  readonly seconds: number | undefined;
 };
 
 /** More than any buffer between the daemon and libxenstore's reader thread holds. */
@@ -35,8 +36,21 @@ function scriptsOf(setting: Setting, like: string): Scripts {
   return loadScripts(folderOf(setting), like).filter(({ name }) => name.includes(setting.only));
 }
 
+const LIKENESSES = ['xenstored-4.17', 'xenstored', 'oxenstored'] as const;
+/** So that everything takes less than three minutes. */
+const DEFAULT_SECONDS = { random: 30, stress: 24 } as const;
+/** Over all suites. */
+const total = { run: 0, equal: 0, explained: 0 };
+
+function count(run: number, equal: number, explained = 0): void {
+  total.run += run;
+  total.equal += equal;
+  total.explained += explained;
+}
+
 function show(name: string, { run, equal, explained, problems }: Report, startedMs: number): boolean {
   const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
+  count(run, equal, explained);
   const known = explained === 0 ? '' : `, ${explained} differ as explained in differences.txt`;
   console.log(`${name.padEnd(34)} ${run} cases, ${equal} equal${known}, ${problems.length} problems  (${seconds} s)`);
   for (const problem of problems) console.log(problem);
@@ -79,15 +93,36 @@ async function randomAgainstGenuine(setting: Setting): Promise<boolean> {
   const started = Date.now();
   const { cases, steps, difference } = await runRandom({
     seed: setting.seed,
-    limitMs: setting.seconds * 1000,
+    limitMs: (setting.seconds ?? DEFAULT_SECONDS.random) * 1000,
+    directoryPart: setting.like !== 'oxenstored-4.17',
     startGenuine: () => GenuineDaemon.start(setting.like, setting.cache),
     startOurs: () => OurDaemon.start(OUR_LIKENESS[setting.like]),
   });
   const seconds = ((Date.now() - started) / 1000).toFixed(1);
   const verdict = difference === undefined ? 'all equal' : 'DIFFERENT';
+  count(cases, difference === undefined ? cases : cases - 1);
   console.log(`${'ours: random requests'.padEnd(34)} ${cases} cases, ${steps} steps, ${verdict}  (${seconds} s)`);
   if (difference !== undefined) console.log(difference);
   return difference === undefined;
+}
+
+async function stressOurs(setting: Setting): Promise<boolean> {
+  let good = true;
+  const likenesses = setting.like === 'oxenstored-4.17' ? (['oxenstored'] as const) : LIKENESSES;
+  const limitMs = ((setting.seconds ?? DEFAULT_SECONDS.stress) * 1000) / likenesses.length;
+  for (const like of likenesses) {
+    const { requests, deaths, commits, conflicts, ...report } = await runStress({ like, seed: setting.seed, limitMs });
+    const { kibPerSecond, grownMib, difference } = report;
+    const verdict = difference === undefined ? 'no difference' : 'DIFFERENT';
+    const memory = `memory ${kibPerSecond.toFixed(0)} KiB/s, ${grownMib.toFixed(1)} MiB in the second half`;
+    console.log(
+      `${`ours: stress, like ${like}`.padEnd(34)} ${requests} requests, ${deaths} deaths, ${commits} commits, ${conflicts} conflicts, ${memory}, ${verdict}  (${(limitMs / 1000).toFixed(1)} s)`,
+    );
+    count(1, difference === undefined ? 1 : 0);
+    if (difference !== undefined) console.log(difference);
+    good &&= difference === undefined;
+  }
+  return good;
 }
 
 /** Runs `use` with a fresh genuine daemon and a fresh one of ours. */
@@ -156,6 +191,7 @@ const SUITES: Readonly<Record<string, (setting: Setting) => Promise<boolean>>> =
   load: watchLoad,
   pyxs: pyxsOnBoth,
   random: randomAgainstGenuine,
+  stress: stressOurs,
 };
 
 async function main(): Promise<number> {
@@ -167,7 +203,7 @@ async function main(): Promise<number> {
       like: { type: 'string', default: RECORDED_FROM },
       only: { type: 'string', default: '' },
       seed: { type: 'string', default: '1' },
-      seconds: { type: 'string', default: '60' },
+      seconds: { type: 'string' },
       record: { type: 'boolean', default: false },
     },
   });
@@ -183,13 +219,19 @@ async function main(): Promise<number> {
     like,
     only: values.only,
     seed: Number(values.seed),
-    seconds: Number(values.seconds),
+    seconds: values.seconds === undefined ? undefined : Number(values.seconds),
   };
   if (values.record) return (await recordAll(setting)) ? 0 : 1;
   const chosen = positionals.length > 0 ? positionals : Object.keys(SUITES);
-  let good = true;
-  for (const name of chosen) good = ((await SUITES[name]?.(setting)) ?? false) && good;
-  return good ? 0 : 1;
+  const started = Date.now();
+  const failed: string[] = [];
+  for (const name of chosen) if (!((await SUITES[name]?.(setting)) ?? false)) failed.push(name);
+  const seconds = ((Date.now() - started) / 1000).toFixed(0);
+  const verdict = failed.length === 0 ? 'no unexplained difference' : `DIFFERENT: ${failed.join(', ')}`;
+  console.log(
+    `conformance: ${chosen.length} suites, ${total.run} cases, ${total.equal} equal, ${total.explained} explained, ${verdict}  (${seconds} s)`,
+  );
+  return failed.length === 0 ? 0 : 1;
 }
 
 process.exitCode = await main();

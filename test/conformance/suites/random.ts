@@ -10,6 +10,12 @@ import { type Case, formatCase, parseScript, type Step } from '../script.js';
 export type RandomOptions = {
   readonly seed: number;
   readonly limitMs: number;
+  /**
+   * Whether DIRECTORY_PART is asked: oxenstored does not have it, and a transaction with a request that it does not have
+   * may end with a stray EINVAL while it looks for the one to blame (xen:tools/ocaml/xenstored/process.ml,
+   * judge_and_sentence).
+   */
+  readonly directoryPart: boolean;
   readonly startGenuine: () => Promise<Peer>;
   readonly startOurs: () => Promise<Peer>;
 };
@@ -27,11 +33,13 @@ const TOKENS = ['t', 'u'];
 /** Writes one step at a time; knows which transactions may be open so that most numbers make sense. */
 class Writer {
   readonly #random: () => number;
+  readonly #directoryPart: boolean;
   readonly #open: { actor: string; name: string }[] = [];
   #started = 0;
 
-  constructor(random: () => number) {
+  constructor(random: () => number, directoryPart: boolean) {
     this.#random = random;
+    this.#directoryPart = directoryPart;
   }
 
   #pick<T>(items: readonly T[]): T {
@@ -64,7 +72,8 @@ class Writer {
   }
 
   #look(): string {
-    const kind = this.#pick(['READ', 'READ', 'DIRECTORY', 'GET_PERMS', 'DIRECTORY_PART']);
+    const last = this.#directoryPart ? 'DIRECTORY_PART' : 'DIRECTORY';
+    const kind = this.#pick(['READ', 'READ', 'DIRECTORY', 'GET_PERMS', last]);
     return `${kind} ${this.#path()}${kind === 'DIRECTORY_PART' ? ' 0' : ''}`;
   }
 
@@ -141,8 +150,8 @@ const BEGINNING = [
   ]),
 ];
 
-export function randomLines(seed: number): string[] {
-  const writer = new Writer(seededRandom(seed));
+export function randomLines(seed: number, directoryPart: boolean): string[] {
+  const writer = new Writer(seededRandom(seed), directoryPart);
   const lines = [...BEGINNING];
   while (lines.length < STEPS_PER_CASE) lines.push(writer.step());
   return lines;
@@ -190,7 +199,7 @@ export async function runRandom(options: RandomOptions): Promise<RandomReport> {
   let [cases, steps] = [0, 0];
   while (Date.now() < end) {
     const seed = options.seed + cases;
-    const lines = randomLines(seed);
+    const lines = randomLines(seed, options.directoryPart);
     const found = await compare(lines, options);
     cases += 1;
     steps += lines.length;
