@@ -20,9 +20,9 @@ sha() { sha256sum < "$1" | cut -d' ' -f1; }
 # The daemon ------------------------------------------------------------------------------------------------------------
 daemon_pid() { cat /run/lab-daemon.pid 2> /dev/null; }
 daemon_runs() { kill -0 "$(daemon_pid)" 2> /dev/null; }
+# In a shell of its own: a scenario that waits for all its jobs does not wait for the daemon.
 start_daemon() {
-  setsid xenchannel daemon >> "$LOGS/daemon.log" 2>&1 < /dev/null &
-  echo $! > /run/lab-daemon.pid
+  (setsid xenchannel daemon >> "$LOGS/daemon.log" 2>&1 < /dev/null & echo $! > /run/lab-daemon.pid)
 }
 ensure_daemon() { daemon_runs || start_daemon; wait_until 30 'daemon answers' xenchannel status; }
 stop_daemon() { # [SIGNAL]

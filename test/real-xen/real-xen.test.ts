@@ -3,7 +3,7 @@ import { listScenarios, type Outcome, runInLab } from './lab.js';
 
 const all = listScenarios();
 /** Where the two xenstored differ in a way that channels can feel: the order of directories and of events. */
-const STORE_DEPENDENT = ['10-attach', '60-seven', '70-cycles'];
+const STORE_DEPENDENT = ['60-seven', '70-cycles'];
 
 describe.each([
   ['oxenstored', all, []],

@@ -22,4 +22,8 @@ for n in 1 2 3 4 5 6 7; do
   client "$(socket_of g "org.example.n$n")" --send /root/in > /dev/null || fail "sending on $n"
   equal "sha256 of channel $n on $line" "$(guest_received g)" "$(sha /root/in)"
 done
-for n in $(seq 1 7 | shuf); do xenchannel detach g "org.example.n$n" || fail "detach $n"; nothing_left "$D" "$n"; done
+rm -f /root/detach-failed
+for n in 1 2 3 4 5 6 7; do (xenchannel detach g "org.example.n$n" || echo "$n" >> /root/detach-failed) & done
+wait
+[ ! -e /root/detach-failed ] || fail "detach all at once: $(tr '\n' ' ' < /root/detach-failed)"
+for n in 1 2 3 4 5 6 7; do nothing_left "$D" "$n"; done

@@ -23,10 +23,10 @@ inspect() {
     journalctl --no-pager -o cat -u "xenchannel*" -u qemu-guest-agent -n 60'
 }
 trap 'inspect end' EXIT
-xenchannel attach d org.qemu.guest_agent.0 --wait 30 || fail 'attach'
 start=$(now)
+xenchannel attach d org.qemu.guest_agent.0 --wait 30 || fail 'attach'
 wait_until 120 'the guest has opened the channel' bash -c ". ./lib.sh; [ \"\$(xenstore-read \$(frontend d 1)/xenchannel-guest-open)\" = 1 ]"
-echo "open in the guest after $(awk -v s="$start" '{ print $1 - s }' /proc/uptime) s"
+echo "linked in the guest, raw and said so, after $(awk -v s="$start" '{ print $1 - s }' /proc/uptime) s"
 wait_until 120 'qemu-guest-agent runs' gx d 'systemctl is-active qemu-guest-agent && pidof qemu-ga'
 timeout 100 python3 qga.py "$(socket_of d org.qemu.guest_agent.0)" guest-info || fail 'guest-info'
 timeout 100 python3 qga.py "$(socket_of d org.qemu.guest_agent.0)" guest-get-osinfo | tee /root/osinfo
