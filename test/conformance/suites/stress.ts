@@ -4,8 +4,10 @@
  */
 import { XenstoreEngine } from '../../../xenstore/daemon/engine.js';
 import type { Likeness } from '../../../xenstore/daemon/likeness.js';
-import { decodeHeader, encodeMessage, HEADER_BYTES, Op } from '../../../xenstore/wire.js';
+import { Op } from '../../../xenstore/wire.js';
 import { seededRandom } from '../random.js';
+import { Client, type Open } from './stress-client.js';
+import { Model } from './stress-model.js';
 
 export type StressOptions = { readonly like: Likeness; readonly seed: number; readonly limitMs: number };
 export type StressReport = {
@@ -28,102 +30,6 @@ const ROUND = 2_000;
 const MAX_GROWTH_MIB = 48;
 
 class Difference extends Error {}
-
-type Node = { value: string; readonly owner: number };
-/** A step can be taken on a model, and says whether its answer would be the same; without effect: it found nothing. */
-type OpenStep = { readonly take: (tree: Model) => boolean; readonly effect: boolean };
-type Open = { readonly id: number; readonly view: Model; readonly steps: OpenStep[]; wrote: boolean };
-
-/** All of the store that clients may reach. */
-class Model {
-  readonly nodes: Map<string, Node>;
-  readonly #creatorOwns: boolean;
-
-  constructor(creatorOwns: boolean, nodes: Map<string, Node> = new Map()) {
-    this.#creatorOwns = creatorOwns;
-    this.nodes = nodes;
-  }
-
-  copy(): Model {
-    return new Model(this.#creatorOwns, new Map([...this.nodes].map(([path, node]) => [path, { ...node }])));
-  }
-
-  write(path: string, value: string, domid: number): void {
-    const known = this.nodes.get(path);
-    if (known !== undefined) known.value = value;
-    else this.nodes.set(path, { value, owner: this.#ownerBelow(path, value, domid) });
-  }
-
-  #ownerBelow(path: string, _value: string, domid: number): number {
-    const parent = path.slice(0, path.lastIndexOf('/'));
-    if (!this.nodes.has(parent)) this.write(parent, '', domid);
-    return domid !== 0 && this.#creatorOwns ? domid : (this.nodes.get(parent)?.owner ?? 0);
-  }
-
-  remove(path: string): void {
-    for (const other of [...this.nodes.keys()]) {
-      if (other === path || other.startsWith(`${path}/`)) this.nodes.delete(other);
-    }
-  }
-
-  list(path: string): string | undefined {
-    if (!this.nodes.has(path)) return undefined;
-    const names = [...this.nodes.keys()].filter((other) => other.slice(0, other.lastIndexOf('/')) === path);
-    return names
-      .map((other) => other.slice(path.length + 1))
-      .sort()
-      .join(' ');
-  }
-
-  forget(domid: number): void {
-    for (const [path, { owner }] of [...this.nodes]) if (owner === domid) this.remove(path);
-  }
-}
-
-/** One client: a socket of dom0 or the ring of a guest. */
-class Client {
-  readonly domid: number;
-  readonly #connection;
-  #received: Buffer[] = [];
-  readonly open: Open[] = [];
-  /** Watches by path; the token is the client's own number. */
-  readonly watched = new Set<string>();
-  events: string[] = [];
-
-  constructor(engine: XenstoreEngine, domid: number) {
-    this.domid = domid;
-    this.#connection = engine.connect(
-      domid,
-      (bytes) => this.#received.push(bytes),
-      () => {},
-    );
-  }
-
-  /** The answer as text, an error as `!ENOENT`. Events are kept apart. */
-  ask(type: number, text: string, transaction = 0): string {
-    this.#connection.push(encodeMessage(type, 9, transaction, Buffer.from(text, 'latin1')));
-    return this.take() ?? 'nothing';
-  }
-
-  take(): string | undefined {
-    if (this.#received.length === 0) return undefined;
-    const bytes = Buffer.concat(this.#received);
-    this.#received = [];
-    let answer: string | undefined;
-    for (let at = 0; at < bytes.length; ) {
-      const header = decodeHeader(bytes, at);
-      const payload = bytes.toString('latin1', at + HEADER_BYTES, at + HEADER_BYTES + header.payloadBytes);
-      at += HEADER_BYTES + header.payloadBytes;
-      if (header.type === Op.WatchEvent) this.events.push(payload.slice(0, payload.indexOf('\0')));
-      else answer = header.type === Op.Error ? `!${payload.slice(0, -1)}` : payload;
-    }
-    return answer;
-  }
-
-  close(): void {
-    this.#connection.close();
-  }
-}
 
 class Stress {
   readonly #random: () => number;
