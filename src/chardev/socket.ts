@@ -33,8 +33,6 @@ export class SocketChardev implements Chardev {
   #bound: BoundPath | undefined;
   #writer: Client | undefined;
   #state: 'open' | 'closing' | 'abandoned' = 'open';
-  /** `close` has begun. */
-  #ending = false;
   #paused = false;
   #backlog: Uint8Array[] = [];
   #backlogBytes = 0;
@@ -107,13 +105,9 @@ export class SocketChardev implements Chardev {
   }
 
   async close({ tail = NOTHING, lingerMs = 0 }: CloseOptions = {}): Promise<Uint8Array> {
-    if (this.#state !== 'open' || this.#ending) return NOTHING;
-    this.#ending = true;
-    this.#bound?.remove();
-    // A client that is still in the kernel's queue may have written already, and even have left.
-    if (this.#writer === undefined) await afterNextPoll();
     if (this.#state !== 'open') return NOTHING;
     this.#state = 'closing';
+    this.#bound?.remove();
     const closed = new Promise<void>((settle) => this.#server.close(() => settle()));
     const rest = tail.length === 0 ? tail : tail.subarray(await this.#writeTail(tail, lingerMs));
     this.#writer?.close({ drain: true });
@@ -264,9 +258,4 @@ export class SocketChardev implements Chardev {
       if (silent || this.#viewers.someEnded) this.#armProbe();
     });
   }
-}
-
-/** The event loop has looked at every descriptor once more. */
-async function afterNextPoll(): Promise<void> {
-  for (let turn = 0; turn < 2; turn++) await new Promise((settle) => setImmediate(settle));
 }
