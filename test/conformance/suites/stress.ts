@@ -2,6 +2,8 @@
  * Fifty clients of our daemon at random, guests that die in the middle of transactions and come back under their number,
  * against a model that is too simple to share a mistake: a map of paths. Memory must stay flat.
  */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { XenstoreEngine } from '../../../xenstore/daemon/engine.js';
 import type { Likeness } from '../../../xenstore/daemon/likeness.js';
 import { Op } from '../../../xenstore/wire.js';
@@ -28,6 +30,10 @@ const SHARED = '/shared';
 /** Requests between two looks at clock and memory. */
 const ROUND = 2_000;
 const MAX_GROWTH_MIB = 48;
+const SAMPLE_MS = 500;
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
 
 class Difference extends Error {}
 
@@ -296,6 +302,12 @@ function listed(answer: string): string {
   return answer.startsWith('!') ? answer : answer.split('\0').slice(0, -1).sort().join(' ');
 }
 
+/** What stays when everything that is not needed was thrown away, in KiB. */
+function residentKib(): number {
+  collectGarbage();
+  return process.memoryUsage.rss() / 1024;
+}
+
 /** Least squares. */
 function slope(points: readonly (readonly [seconds: number, kib: number])[]): number {
   const meanX = points.reduce((sum, [x]) => sum + x, 0) / points.length;
@@ -310,11 +322,15 @@ export async function runStress(options: StressOptions): Promise<StressReport> {
   const stress = new Stress(options);
   const memory: (readonly [number, number])[] = [];
   let difference: string | undefined;
+  let sampledMs = 0;
   try {
     for (let elapsedMs = 0; elapsedMs < options.limitMs; elapsedMs = performance.now() - start) {
       for (let i = 0; i < ROUND; i++) stress.step();
       stress.verify();
-      if (elapsedMs > options.limitMs / 2) memory.push([elapsedMs / 1000, process.memoryUsage.rss() / 1024]);
+      if (elapsedMs > options.limitMs / 2 && elapsedMs - sampledMs >= SAMPLE_MS) {
+        sampledMs = elapsedMs;
+        memory.push([elapsedMs / 1000, residentKib()]);
+      }
       await new Promise((resolve) => setImmediate(resolve));
     }
   } catch (error) {
