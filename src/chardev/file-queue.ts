@@ -42,6 +42,8 @@ export class FileQueue {
   #receivedBefore = 0;
   #droppedBefore = 0;
   #keptBehind = 0;
+  /** Bytes before this offset were dropped, not given to anybody: they cannot be kept behind. */
+  #dropEnd = 0;
   #source: { readonly mark: SourceMark; readonly received: number } | undefined;
 
   constructor(options: FileQueueOptions) {
@@ -115,6 +117,7 @@ export class FileQueue {
     // What is older than that which gives way cannot be kept for a successor.
     this.#keptBehind = 0;
     this.#start += excess;
+    this.#dropEnd = this.#start;
     this.#droppedOldest += excess;
     this.#fields[FIELD.droppedOldest] = this.#droppedOldest;
     this.#fields[FIELD.start] = this.#start;
@@ -136,7 +139,7 @@ export class FileQueue {
     const fitting = bytes.subarray(gone);
     if (this.#file === undefined || this.#start - fitting.length < this.#base) {
       this.#make(Buffer.concat([fitting, this.copyAll()]));
-    } else this.#takeBack(fitting);
+    } else this.#takeBack(fitting, gone);
     this.#droppedBefore += gone;
     this.#fields[FIELD.droppedBefore] = this.#droppedBefore;
     return gone;
@@ -170,7 +173,7 @@ export class FileQueue {
 
   keepBehind(count: number): void {
     if (count === this.#keptBehind) return;
-    this.#keptBehind = Math.min(count, MAX_KEPT_BEHIND_BYTES, this.#start - this.#base);
+    this.#keptBehind = Math.min(count, MAX_KEPT_BEHIND_BYTES, this.#start - Math.max(this.#base, this.#dropEnd));
     this.#fields[FIELD.start] = this.#start - this.#keptBehind;
     if (this.#keptBehind === 0 && this.#start === this.#stored) this.#emptied();
   }
@@ -230,6 +233,7 @@ export class FileQueue {
     this.#droppedOldest = 0;
     this.#droppedNewest = 0;
     this.#keptBehind = 0;
+    this.#dropEnd = 0;
     this.#receivedBefore = receivedBefore;
     this.#droppedBefore = before.dropped;
     if (mark !== undefined) this.#source = { mark, received: this.received };
@@ -260,14 +264,15 @@ export class FileQueue {
     this.#fields[FIELD.stored] = this.#stored;
   }
 
-  /** There is storage before the start: the bytes have stood in it. */
-  #takeBack(bytes: Uint8Array): void {
+  /** There is storage before the start: the bytes have stood in it. `gone` before them are to be found by nobody. */
+  #takeBack(bytes: Uint8Array, gone: number): void {
     const at = (this.#start - bytes.length - this.#base) % this.#modulus;
     const first = Math.min(bytes.length, this.#modulus - at);
     this.#data.set(bytes.subarray(0, first), at);
     if (first < bytes.length) this.#data.set(bytes.subarray(first), 0);
-    this.#keptBehind = Math.max(0, this.#keptBehind - bytes.length);
+    this.#keptBehind = Math.max(0, this.#keptBehind - bytes.length - gone);
     this.#start -= bytes.length;
+    if (gone > 0 || this.#dropEnd > this.#start) this.#dropEnd = this.#start;
     this.#fields[FIELD.start] = this.#start - this.#keptBehind;
   }
 

@@ -100,6 +100,28 @@ describe('a spool in a file', () => {
     expect(successor(path).spool.copyAll().toString()).toBe('waiting rest');
   });
 
+  it('leaves nothing kept behind when what comes back finds no room', () => {
+    const { spool, path } = open({ limitBytes: 8 });
+    spool.append(bytes('12345678'));
+    spool.consume(8, 3);
+    spool.append(bytes('abcdefgh'));
+    expect(spool.prepend(bytes('678'))).toBe(3);
+    const next = successor(path, { limitBytes: 8 }).spool;
+    expect(next.copyAll().toString()).toBe('abcdefgh');
+    expect(next.dropped).toBe(3);
+  });
+
+  it('keeps nothing behind that was dropped and never given', () => {
+    const { spool, path } = open({ limitBytes: 8 });
+    spool.append(bytes('12345678'));
+    spool.consume(2, 2);
+    spool.append(bytes('abcdef'));
+    spool.keepBehind(2);
+    const next = successor(path, { limitBytes: 8 }).spool;
+    expect(next.copyAll().toString()).toBe('78abcdef');
+    expect(next.dropped).toBe(4);
+  });
+
   it('is written into in place, and counts that only when it is committed', () => {
     const { spool, path } = open();
     spool.reserve(2048)?.set(bytes('in place'));
@@ -275,7 +297,8 @@ describe('a spool in a file, beside one in memory', () => {
   const operation = fc.oneof(
     fc.record({ kind: fc.constant('append' as const), data: fc.uint8Array({ maxLength: 40 }) }),
     fc.record({ kind: fc.constant('prepend' as const), data: fc.uint8Array({ maxLength: 12 }) }),
-    fc.record({ kind: fc.constant('consume' as const), count: fc.nat(30) }),
+    fc.record({ kind: fc.constant('consume' as const), count: fc.nat(30), keptBehind: fc.nat(12) }),
+    fc.record({ kind: fc.constant('return' as const) }),
     fc.record({ kind: fc.constant('tidy' as const) }),
     fc.record({ kind: fc.constant('crash' as const) }),
   );
@@ -292,14 +315,28 @@ describe('a spool in a file, beside one in memory', () => {
           const path = join(directory, `spool${run++}`);
           let { spool } = open({ path, limitBytes, policy });
           const model = new Spool({ limitBytes, policy });
+          // What a client has been given and not yet got: the next process is to find it before the rest.
+          let kept = Buffer.alloc(0);
           for (const step of operations) {
-            if (step.kind === 'append') expect(spool.append(step.data)).toBe(model.append(step.data));
-            else if (step.kind === 'prepend') expect(spool.prepend(step.data)).toBe(model.prepend(step.data));
-            else if (step.kind === 'tidy') spool.tidy();
-            else if (step.kind === 'crash') spool = successor(path, { limitBytes, policy }).spool;
-            else {
+            if (step.kind === 'append') {
+              const dropped = model.append(step.data);
+              expect(spool.append(step.data)).toBe(dropped);
+              if (dropped > 0 && policy === 'drop-oldest') kept = Buffer.alloc(0);
+            } else if (step.kind === 'prepend' || step.kind === 'return') {
+              const data = step.kind === 'return' || kept.length > 0 ? kept : step.data;
+              expect(spool.prepend(data)).toBe(model.prepend(data));
+              kept = Buffer.alloc(0);
+            } else if (step.kind === 'tidy') spool.tidy();
+            else if (step.kind === 'crash') {
+              spool = successor(path, { limitBytes, policy }).spool;
+              expect(spool.copyAll()).toEqual(Buffer.concat([kept, model.copyAll()]));
+              spool.consume(kept.length);
+              kept = Buffer.alloc(0);
+            } else {
               const count = Math.min(step.count, model.size);
-              spool.consume(count);
+              const passed = Buffer.concat([kept, model.copyAll().subarray(0, count)]);
+              kept = passed.subarray(Math.max(0, passed.length - step.keptBehind));
+              spool.consume(count, step.keptBehind);
               model.consume(count);
             }
             expect(spool.copyAll()).toEqual(model.copyAll());
