@@ -181,6 +181,8 @@ export class ChannelController {
     await this.#looks.settled();
     await this.#hostEnd.settled();
     this.#restore();
+    // The session goes on meanwhile: whoever is accepted now is served as any other client.
+    await this.#options.chardev.stopAccepting?.();
     await this.#session.close();
     await this.#news.tellTty().catch((error) => this.#problems.report('store', error));
     const { domid, deviceId, uuid } = this.config;

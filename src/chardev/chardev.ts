@@ -57,6 +57,11 @@ export interface Chardev {
   pauseInput(): void;
   resumeInput(): void;
   /**
+   * No new clients from now on, but those to whom the kernel has said already that they are connected: they may have
+   * written, and are served when this resolves. Call `close` afterwards. Absent where nobody waits to be accepted.
+   */
+  stopAccepting?(): Promise<void>;
+  /**
    * Orderly end. Removes its own socket file and only that, takes no more clients, hands over by onInput all that the
    * client was told to be accepted (paused or not), writes `tail`, and disconnects everybody. Returns the bytes taken by
    * `write` or given as `tail` that the client did not get, in order.

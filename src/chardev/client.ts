@@ -3,7 +3,7 @@
  * Knows nothing of roles or of other clients.
  */
 import { readSync, writeSync } from 'node:fs';
-import { Socket } from 'node:net';
+import { type Server, Socket } from 'node:net';
 import { shutdownRead } from '../sys/shutdown.js';
 
 /**
@@ -225,7 +225,7 @@ function readingInto(accepted: Socket, onBytes: (bytes: Uint8Array) => void): So
 }
 
 /** Node has no public name for it, but every libuv stream handle on Unix has carried `fd` since its first version. */
-function descriptorOf(socket: Socket): number {
+export function descriptorOf(socket: Socket | Server): number {
   const handle = (socket as unknown as { _handle?: { fd?: number } })._handle;
   return handle?.fd ?? -1;
 }

@@ -5,9 +5,10 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock, Timer } from '../base/clock.js';
 import { type Logger, silentLogger } from '../base/log.js';
+import { shutdownRead } from '../sys/shutdown.js';
 import { type BindOptions, type BoundPath, listenAt } from './bind.js';
 import type { Chardev, ChardevEvents, CloseOptions } from './chardev.js';
-import { Client } from './client.js';
+import { Client, descriptorOf } from './client.js';
 import { MAX_VIEWERS, Viewers } from './viewers.js';
 
 export interface SocketChardevOptions extends BindOptions {
@@ -19,6 +20,9 @@ export interface SocketChardevOptions extends BindOptions {
 export const MAX_BACKLOG_BYTES = 1024 * 1024;
 /** Connections the kernel keeps for us while we are busy. */
 const LISTEN_BACKLOG = 16;
+/** The event loop takes one connection in each of its turns; after two in which none came, none was waiting. */
+const IDLE_TURNS = 2;
+const MAX_ACCEPT_TURNS = 4 * LISTEN_BACKLOG;
 /** How soon a client is missed that went away without a word while we were not reading from it. */
 const PROBE_INTERVAL_MS = 1000;
 const NOTHING = Buffer.alloc(0);
@@ -38,6 +42,8 @@ export class SocketChardev implements Chardev {
   #backlogBytes = 0;
   #unwritten: Uint8Array = NOTHING;
   #probeTimer: Timer | undefined;
+  /** Connections that the kernel has handed over, of whatever role. */
+  #accepted = 0;
   /** Called when the writer takes bytes again or has gone: what an orderly close waits for. */
   #onProgress: (() => void) | undefined;
   #figures = {
@@ -104,10 +110,22 @@ export class SocketChardev implements Chardev {
     queueMicrotask(() => this.#deliver());
   }
 
+  async stopAccepting(): Promise<void> {
+    if (this.#bound === undefined) return;
+    this.#unbind();
+    // From here on connect(2) is refused, and what waits in the kernel's queue can only become less.
+    shutdownRead(descriptorOf(this.#server));
+    for (let turn = 0, idle = 0; turn < MAX_ACCEPT_TURNS && idle < IDLE_TURNS; turn++) {
+      const before = this.#accepted;
+      await new Promise((settle) => setImmediate(settle));
+      idle = this.#accepted === before ? idle + 1 : 0;
+    }
+  }
+
   async close({ tail = NOTHING, lingerMs = 0 }: CloseOptions = {}): Promise<Uint8Array> {
     if (this.#state !== 'open') return NOTHING;
     this.#state = 'closing';
-    this.#bound?.remove();
+    this.#unbind();
     const closed = new Promise<void>((settle) => this.#server.close(() => settle()));
     const rest = tail.length === 0 ? tail : tail.subarray(await this.#writeTail(tail, lingerMs));
     this.#writer?.close({ drain: true });
@@ -143,7 +161,14 @@ export class SocketChardev implements Chardev {
     };
   }
 
+  /** Only once: whoever listens next may be given the same inode. */
+  #unbind(): void {
+    this.#bound?.remove();
+    this.#bound = undefined;
+  }
+
   #accept(socket: Socket): void {
+    this.#accepted++;
     if (this.#state !== 'open') {
       socket.destroy();
       return;

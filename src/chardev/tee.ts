@@ -61,6 +61,11 @@ export class TeeChardev implements Chardev {
     return inner.releaseWriter?.() ?? false;
   }
 
+  async stopAccepting(): Promise<void> {
+    const inner: Chardev & { stopAccepting?(): Promise<void> } = this.#inner;
+    await inner.stopAccepting?.();
+  }
+
   async close(options?: CloseOptions): Promise<Uint8Array> {
     const [unwritten] = await Promise.all([this.#inner.close(options), this.#log.close()]);
     return unwritten;

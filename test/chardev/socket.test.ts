@@ -1,4 +1,4 @@
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import {
   chmodSync,
@@ -411,6 +411,29 @@ describe('a second client', () => {
 });
 
 describe('an orderly close', () => {
+  it('hands over what clients wrote that came, and left, before they could be accepted', async () => {
+    const { chardev, events, path } = await serve();
+    // The event loop stands still meanwhile.
+    const early = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
+    for (const word of early) spawnSync('sh', ['-c', `printf ${word} | socat -u - UNIX-CONNECT:${path}`]);
+    await chardev.stopAccepting();
+    await chardev.close();
+    expect(events.received.toString()).toBe(early.join(''));
+  });
+
+  it('refuses whoever comes when it accepts no more, and serves who is there', async () => {
+    const { chardev, events, path } = await serve();
+    const client = await dial(path);
+    await until('the client is seen', () => chardev.connected);
+    const stopping = chardev.stopAccepting();
+    expect(existsSync(path)).toBe(false);
+    client.write('still served');
+    await stopping;
+    await until('it was heard', () => events.received.toString() === 'still served');
+    expect(chardev.write(Buffer.from('and answered'))).toBe(12);
+    await until('it was answered', () => client.received().toString() === 'and answered');
+  });
+
   it('hands over everything the client was told to be accepted, and nothing else is accepted afterwards', async () => {
     const { chardev, events, path } = await serve();
     const client = await dial(path);
