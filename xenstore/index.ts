@@ -6,7 +6,8 @@ export type { ConnectOptions, ReconnectOptions, StoreClock } from './client/opti
 export { type RingPort, ringOpener } from './client/ring.js';
 export { candidatePaths, type Transport, type TransportHandlers } from './client/transport.js';
 export { type NodeDump, parseTreeDump, type TreeDump } from './daemon/dump.js';
-export { type EngineConnection, type EngineOptions, XenstoreEngine } from './daemon/engine.js';
+export { type EngineOptions, XenstoreEngine } from './daemon/engine.js';
+export type { EngineConnection } from './daemon/engine-client.js';
 export type { Likeness } from './daemon/likeness.js';
 export { type RingCounters, RingServer, type RingServerOptions } from './daemon/ring.js';
 export { type Listener, type ServerCounters, type ServerLog, XenstoreServer } from './daemon/server.js';

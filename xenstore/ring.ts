@@ -45,18 +45,19 @@ export class ByteRing {
     this.#producerAt = producerAt;
   }
 
-  /** Takes out everything; undefined when the indices are such as no correct peer can have. */
-  read(): Buffer | undefined {
+  /** Takes out at most `limitBytes`; undefined when the indices are such as no correct peer can have. */
+  read(limitBytes = RING_BYTES): Buffer | undefined {
     const consumer = this.#words.getUint32(this.#consumerAt, true);
     const producer = this.#words.getUint32(this.#producerAt, true);
     const used = (producer - consumer) >>> 0;
     if (used > RING_BYTES) return undefined;
-    const taken = Buffer.allocUnsafe(used);
+    const count = Math.min(used, limitBytes);
+    const taken = Buffer.allocUnsafe(count);
     const start = consumer % RING_BYTES;
-    const first = Math.min(used, RING_BYTES - start);
+    const first = Math.min(count, RING_BYTES - start);
     taken.set(this.#bytes.subarray(this.#dataAt + start, this.#dataAt + start + first));
-    taken.set(this.#bytes.subarray(this.#dataAt, this.#dataAt + used - first), first);
-    this.#words.setUint32(this.#consumerAt, producer, true);
+    taken.set(this.#bytes.subarray(this.#dataAt, this.#dataAt + count - first), first);
+    this.#words.setUint32(this.#consumerAt, (consumer + count) >>> 0, true);
     return taken;
   }
 

@@ -21,7 +21,8 @@ fetch_peers() {
   touch "$peers_cache/root/.complete"
 }
 
-# fetch_pyxs: the source of pyxs with its tests, and Debian's pytest to run them; unpacked, not installed.
+# fetch_pyxs: the source of pyxs with its tests, and Debian's pytest to run them; unpacked, not installed. Fails where they
+# cannot be had.
 fetch_pyxs() {
   [ -e "$peers_cache/pyxs/.complete" ] && return 0
   say "fetching the tests of pyxs"
@@ -33,10 +34,10 @@ fetch_pyxs() {
     -o "Dir::State::lists=$folder/lists")
   (cd "$folder" && apt-get "${options[@]}" update && apt-get "${options[@]}" source --download-only --tar-only python-pyxs &&
     apt-get download -qq python3-pytest python3-pluggy python3-iniconfig python3-packaging python3-attr python3-py) \
-    >/dev/null 2>&1 || fail "apt-get cannot download the source of pyxs and pytest"
-  tar -xf "$folder"/python-pyxs_*.orig.tar.gz -C "$peers_cache/pyxs" --strip-components=1
+    >/dev/null 2>&1 || { say "apt-get cannot download the source of pyxs and pytest"; return 1; }
+  tar -xf "$folder"/python-pyxs_*.orig.tar.gz -C "$peers_cache/pyxs" --strip-components=1 || return 1
   local deb
-  for deb in "$folder"/*.deb; do dpkg-deb -x "$deb" "$peers_cache/pytest"; done
+  for deb in "$folder"/*.deb; do dpkg-deb -x "$deb" "$peers_cache/pytest" || return 1; done
   rm -rf "$folder/lists"
   touch "$peers_cache/pyxs/.complete"
 }
@@ -45,8 +46,10 @@ fetch_pyxs() {
 compile() {
   local source=$1 product=$2
   shift 2
-  [ -e "$product" ] && [ -z "$(find "$(dirname "$source")" -name '*.[ch]' -newer "$product" -print -quit)" ] ||
-    gcc -O2 -Wall "$@" -o "$product" "$source"
+  [ -e "$product" ] && [ -z "$(find "$(dirname "$source")" -name '*.[ch]' -newer "$product" -print -quit)" ] && return 0
+  # Beside the old one and then in its place: others may be running it.
+  gcc -O2 -Wall "$@" -o "$product.$$" "$source"
+  mv "$product.$$" "$product"
 }
 
 # build_peers: the hypervisor made of files and the guest's end of the ring.

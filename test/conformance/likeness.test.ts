@@ -23,7 +23,7 @@ const CHANGED_IN_422 = new Map([
 ]);
 
 async function differenceOf(like: 'oxenstored' | 'xenstored', test: Case): Promise<string | undefined> {
-  const peer = await OurDaemon.start(like);
+  const peer = await OurDaemon.start(like, 'rings');
   try {
     return describeDifference(test, await runCase(peer, test));
   } finally {

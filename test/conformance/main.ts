@@ -21,6 +21,7 @@ type Setting = {
   readonly only: string;
   readonly seed: number;
   readonly seconds: number | undefined;
+  readonly stressSeconds: number | undefined;
 };
 
 /** More than any buffer between the daemon and libxenstore's reader thread holds. */
@@ -52,7 +53,7 @@ function show(name: string, { run, equal, explained, problems }: Report, started
   const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
   count(run, equal, explained);
   const known = explained === 0 ? '' : `, ${explained} differ as explained in differences.txt`;
-  console.log(`${name.padEnd(34)} ${run} cases, ${equal} equal${known}, ${problems.length} problems  (${seconds} s)`);
+  console.log(`${name.padEnd(38)} ${run} cases, ${equal} equal${known}, ${problems.length} problems  (${seconds} s)`);
   for (const problem of problems) console.log(problem);
   return problems.length === 0;
 }
@@ -68,17 +69,26 @@ async function oursAgainstScripts(setting: Setting): Promise<boolean> {
   const started = Date.now();
   const scripts = scriptsOf(setting, setting.like);
   const differences = readFileSync(join(setting.top, 'test/conformance/differences.txt'), 'utf8');
-  const outcomes = await runScripts(scripts, () => OurDaemon.start(OUR_LIKENESS[setting.like]));
+  const outcomes = await runScripts(scripts, () => OurDaemon.start(OUR_LIKENESS[setting.like], 'rings'));
   return show(`ours: like ${setting.like}`, judge(scripts, outcomes, { like: setting.like, differences }), started);
 }
 
+/** Guests on sockets as well as on rings. */
 async function oursInPieces(setting: Setting): Promise<boolean> {
-  const started = Date.now();
-  const scripts = scriptsOf(setting, setting.like);
   const differences = readFileSync(join(setting.top, 'test/conformance/differences.txt'), 'utf8');
-  const split = randomSplit(setting.seed);
-  const outcomes = await runScripts(scripts, () => OurDaemon.start(OUR_LIKENESS[setting.like]), { split });
-  return show('ours: bytes split anywhere', judge(scripts, outcomes, { like: setting.like, differences }), started);
+  let good = true;
+  for (const guests of ['rings', 'sockets'] as const) {
+    const started = Date.now();
+    const scripts = scriptsOf(setting, setting.like).map((script) => ({
+      ...script,
+      cases: script.cases.filter(({ rings }) => !rings || guests === 'rings'),
+    }));
+    const split = randomSplit(setting.seed);
+    const outcomes = await runScripts(scripts, () => OurDaemon.start(OUR_LIKENESS[setting.like], guests), { split });
+    const report = judge(scripts, outcomes, { like: setting.like, differences });
+    good = show(`ours: split anywhere, guests on ${guests}`, report, started) && good;
+  }
+  return good;
 }
 
 /** The same for oxenstored: it still answers as recorded, and ours answers as it did. */
@@ -96,12 +106,12 @@ async function randomAgainstGenuine(setting: Setting): Promise<boolean> {
     limitMs: (setting.seconds ?? DEFAULT_SECONDS.random) * 1000,
     directoryPart: setting.like !== 'oxenstored-4.17',
     startGenuine: () => GenuineDaemon.start(setting.like, setting.cache),
-    startOurs: () => OurDaemon.start(OUR_LIKENESS[setting.like]),
+    startOurs: () => OurDaemon.start(OUR_LIKENESS[setting.like], 'rings'),
   });
   const seconds = ((Date.now() - started) / 1000).toFixed(1);
   const verdict = difference === undefined ? 'all equal' : 'DIFFERENT';
   count(cases, difference === undefined ? cases : cases - 1);
-  console.log(`${'ours: random requests'.padEnd(34)} ${cases} cases, ${steps} steps, ${verdict}  (${seconds} s)`);
+  console.log(`${'ours: random requests'.padEnd(38)} ${cases} cases, ${steps} steps, ${verdict}  (${seconds} s)`);
   if (difference !== undefined) console.log(difference);
   return difference === undefined;
 }
@@ -109,14 +119,15 @@ async function randomAgainstGenuine(setting: Setting): Promise<boolean> {
 async function stressOurs(setting: Setting): Promise<boolean> {
   let good = true;
   const likenesses = setting.like === 'oxenstored-4.17' ? (['oxenstored'] as const) : LIKENESSES;
-  const limitMs = ((setting.seconds ?? DEFAULT_SECONDS.stress) * 1000) / likenesses.length;
+  const { stressSeconds = setting.seconds ?? DEFAULT_SECONDS.stress } = setting;
+  const limitMs = (stressSeconds * 1000) / likenesses.length;
   for (const like of likenesses) {
     const { requests, deaths, commits, conflicts, ...report } = await runStress({ like, seed: setting.seed, limitMs });
     const { kibPerSecond, grownMib, difference } = report;
     const verdict = difference === undefined ? 'no difference' : 'DIFFERENT';
     const memory = `memory ${kibPerSecond.toFixed(0)} KiB/s, ${grownMib.toFixed(1)} MiB in the second half`;
     console.log(
-      `${`ours: stress, like ${like}`.padEnd(34)} ${requests} requests, ${deaths} deaths, ${commits} commits, ${conflicts} conflicts, ${memory}, ${verdict}  (${(limitMs / 1000).toFixed(1)} s)`,
+      `${`ours: stress, like ${like}`.padEnd(38)} ${requests} requests, ${deaths} deaths, ${commits} commits, ${conflicts} conflicts, ${memory}, ${verdict}  (${(limitMs / 1000).toFixed(1)} s)`,
     );
     count(1, difference === undefined ? 1 : 0);
     if (difference !== undefined) console.log(difference);
@@ -128,7 +139,7 @@ async function stressOurs(setting: Setting): Promise<boolean> {
 /** Runs `use` with a fresh genuine daemon and a fresh one of ours. */
 async function withBoth<T>(setting: Setting, use: (genuine: string, ours: string) => Promise<T>): Promise<T> {
   const genuine = await GenuineDaemon.start(setting.like, setting.cache);
-  const ours = await OurDaemon.start(OUR_LIKENESS[setting.like]);
+  const ours = await OurDaemon.start(OUR_LIKENESS[setting.like], 'sockets');
   try {
     return await use(genuine.socketPath, ours.socketPath);
   } finally {
@@ -194,6 +205,10 @@ const SUITES: Readonly<Record<string, (setting: Setting) => Promise<boolean>>> =
   stress: stressOurs,
 };
 
+function secondsOf(text: string | undefined): number | undefined {
+  return text === undefined ? undefined : Number(text);
+}
+
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -204,6 +219,8 @@ async function main(): Promise<number> {
       only: { type: 'string', default: '' },
       seed: { type: 'string', default: '1' },
       seconds: { type: 'string' },
+      'stress-seconds': { type: 'string' },
+      without: { type: 'string', multiple: true, default: [] },
       record: { type: 'boolean', default: false },
     },
   });
@@ -219,10 +236,13 @@ async function main(): Promise<number> {
     like,
     only: values.only,
     seed: Number(values.seed),
-    seconds: values.seconds === undefined ? undefined : Number(values.seconds),
+    seconds: secondsOf(values.seconds),
+    stressSeconds: secondsOf(values['stress-seconds']),
   };
   if (values.record) return (await recordAll(setting)) ? 0 : 1;
-  const chosen = positionals.length > 0 ? positionals : Object.keys(SUITES);
+  const chosen = (positionals.length > 0 ? positionals : Object.keys(SUITES)).filter(
+    (name) => !values.without.includes(name),
+  );
   const started = Date.now();
   const failed: string[] = [];
   for (const name of chosen) if (!((await SUITES[name]?.(setting)) ?? false)) failed.push(name);

@@ -32,6 +32,8 @@ class CaseRun {
   readonly #connections = new Map<string, Connection>();
   readonly #transactions = new Map<string, number>();
   readonly #generations = new Map<string, string>();
+  /** What paused connections have asked. */
+  readonly #unanswered = new Map<Connection, Received[]>();
   #control: Connection | undefined;
   #requestId = 0;
 
@@ -101,6 +103,7 @@ class CaseRun {
 
   async #request(action: Extract<Action, { kind: 'request' }>, silenceExpected: boolean): Promise<string> {
     const connection = await this.#connection(action.actor);
+    if (connection.paused) return this.#requestUnheard(action, connection);
     const items: string[] = [];
     for (let repetition = 1; repetition <= action.times; repetition++) {
       const messages = action.requests.map((request) => this.#message(request, repetition));
@@ -123,6 +126,20 @@ class CaseRun {
       }
     }
     return foldOutcome(items);
+  }
+
+  /** The answers come when the connection goes on; until then the daemon does as much as it will. */
+  async #requestUnheard(action: Extract<Action, { kind: 'request' }>, connection: Connection): Promise<string> {
+    const asked = this.#unanswered.get(connection) ?? [];
+    this.#unanswered.set(connection, asked);
+    for (let repetition = 1; repetition <= action.times; repetition++) {
+      const messages = action.requests.map((request) => this.#message(request, repetition));
+      connection.send(messages);
+      asked.push(...messages);
+    }
+    await new Promise((resolve) => setTimeout(resolve, this.#peer.silenceMs));
+    await this.#settleControl();
+    return foldOutcome([]);
   }
 
   #bind(requests: readonly Request[], received: readonly Received[]): void {
@@ -186,7 +203,8 @@ class CaseRun {
       if ((actor === own && action.kind === 'request') || connection.paused) continue;
       if (connection.closed) continue;
       const ended = await connection.settle(actor.startsWith('dom0') ? ANSWER_LIMIT_MS : ODD_ANSWER_LIMIT_MS);
-      const items = this.#format(connection.take(), []);
+      const items = this.#format(connection.take(), this.#unanswered.get(connection) ?? []);
+      this.#unanswered.delete(connection);
       // A domain whose connection the daemon dropped hears nothing more; how that looks depends on the transport.
       if (ended !== 'answered' && actor.startsWith('dom0')) items.push(ended);
       if (ended !== 'answered') connection.close();

@@ -39,7 +39,7 @@ dom0: READ /a => "3"
 `;
 
 async function answersOf(test: Case): Promise<Map<Step, Outcome>> {
-  const peer = await OurDaemon.start('xenstored-4.17');
+  const peer = await OurDaemon.start('xenstored-4.17', 'sockets');
   try {
     return await runCase(peer, test);
   } finally {

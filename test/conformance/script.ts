@@ -34,6 +34,8 @@ export type Case = {
   readonly line: number;
   /** Domains that are introduced before the first step. */
   readonly domains: readonly number[];
+  /** It is about the shared ring: over a socket, which holds much more, guests see something else. */
+  readonly rings: boolean;
   readonly steps: readonly Step[];
 };
 export type Script = { readonly name: string; readonly lines: readonly string[]; readonly cases: readonly Case[] };
@@ -93,14 +95,16 @@ function parseStep(line: number, text: string): Step {
 
 export function parseScript(name: string, source: string): Script {
   const lines = source.split('\n');
-  const cases: { title: string; line: number; domains: number[]; steps: Step[] }[] = [];
+  const cases: { title: string; line: number; domains: number[]; rings: boolean; steps: Step[] }[] = [];
   lines.forEach((text, index) => {
     try {
       const current = cases.at(-1);
       const other = /^ {2}([a-z0-9.]+) <= (.+)$/.exec(text);
-      if (text.startsWith('== ')) cases.push({ title: text.slice(3).trim(), line: index + 1, domains: [], steps: [] });
-      else if (text.trim() === '' || text.startsWith('#')) return;
+      if (text.startsWith('== ')) {
+        cases.push({ title: text.slice(3).trim(), line: index + 1, domains: [], rings: false, steps: [] });
+      } else if (text.trim() === '' || text.startsWith('#')) return;
       else if (current === undefined) throw new Error('a step needs a title (== ...) above it');
+      else if (text === 'rings') current.rings = true;
       else if (text.startsWith('domains ')) current.domains.push(...text.split(' ').slice(1).map(Number));
       else if (other !== null) {
         const step = current.steps.at(-1);
@@ -131,6 +135,7 @@ export function formatCase(test: Case, received: ReadonlyMap<Step, ReadonlyMap<s
   return [
     `== ${test.title}`,
     ...domains,
+    ...(test.rings ? ['rings'] : []),
     ...test.steps.flatMap((step) => formatStep(step, received.get(step) ?? new Map())),
   ].join('\n');
 }

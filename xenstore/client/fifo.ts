@@ -18,6 +18,15 @@ export class Fifo<T> {
     return this.#items[this.#head];
   }
 
+  /** The oldest that `is` right. */
+  find(is: (item: T) => boolean): T | undefined {
+    for (let at = this.#head; at < this.#items.length; at++) {
+      const item = this.#items[at] as T;
+      if (is(item)) return item;
+    }
+    return undefined;
+  }
+
   shift(): T | undefined {
     if (this.#head === this.#items.length) return undefined;
     const item = this.#items[this.#head];

@@ -5,6 +5,7 @@
  */
 import type { StoreCore } from './core.js';
 import type { DaemonError } from './likeness.js';
+import { chargeCopy } from './memory.js';
 import type { Path } from './paths.js';
 import { rightsOf, settled } from './permission-check.js';
 import type { Request } from './request.js';
@@ -40,6 +41,7 @@ export function touch(
     settled(permissions.permissions, permissions.generation, core.domains),
   );
   transaction.nodes.set(path.text, node);
+  if (request.connection.domain !== undefined) chargeCopy(request.connection.domain, transaction, node);
   return node;
 }
 

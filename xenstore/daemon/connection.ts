@@ -3,6 +3,7 @@
  * beyond the callbacks it was given.
  */
 import type { Domain } from './domains.js';
+import type { Asked, MessageQueue } from './message-queue.js';
 import type { Output } from './output.js';
 import type { OxTransaction } from './oxenstored/transaction.js';
 import type { Actor } from './permission-check.js';
@@ -10,7 +11,7 @@ import type { Transaction } from './transactions.js';
 import type { Watch } from './watches.js';
 
 /** What the owner of the connection does for it; see XenstoreEngine.connect. */
-export type ClientEnd = Pick<Connection, 'send' | 'tryWrite' | 'onClosedByServer'>;
+export type ClientEnd = Pick<Connection, 'send' | 'tryWrite' | 'onClosedByServer' | 'onHeard' | 'queue'>;
 
 export class Connection implements Actor {
   readonly domid: number;
@@ -23,6 +24,10 @@ export class Connection implements Actor {
   readonly send: (bytes: Buffer) => void;
   readonly tryWrite: ((bytes: Buffer, length: number) => number) | undefined;
   readonly onClosedByServer: () => void;
+  /** Called when requests are read again after `isHeard` was false. */
+  readonly onHeard: () => void;
+  /** Of a ring: what it has no space for yet. Then `send` is called without bytes when there are messages. */
+  readonly queue: MessageQueue | undefined;
 
   /** By path and token. */
   readonly watches = new Map<string, Watch>();
@@ -43,20 +48,24 @@ export class Connection implements Actor {
   queued = false;
   /** The client takes no bytes at the moment: `output` is kept until it does. */
   held = false;
+  /** Requests of domains whose events are on their way to this client. */
+  causes: Asked[] = [];
   /** Event path to tokens, of `output`: an identical event is sent once. */
   readonly pendingEvents = new Map<string, Set<string>>();
   /** Memo of one firing: which one, and whether this connection may see it. */
   firing = 0;
   firingAllowed = false;
 
-  constructor(domid: number, domain: Domain | undefined, { send, tryWrite, onClosedByServer }: ClientEnd) {
+  constructor(domid: number, domain: Domain | undefined, end: ClientEnd) {
     this.domid = domid;
     this.domain = domain;
     this.privileged = domid === 0;
     this.base = `/local/domain/${domid}/`;
-    this.send = send;
-    this.tryWrite = tryWrite;
-    this.onClosedByServer = onClosedByServer;
+    this.send = end.send;
+    this.tryWrite = end.tryWrite;
+    this.onClosedByServer = end.onClosedByServer;
+    this.onHeard = end.onHeard;
+    this.queue = end.queue;
   }
 
   /** Transactions in progress. */

@@ -2,10 +2,12 @@
  * The state that all requests share, and how messages leave: collected per connection, sent once per batch. Decides
  * nothing about nodes.
  */
-import { MAX_PAYLOAD_BYTES, Op } from '../wire.js';
+import { encodeMessage, MAX_PAYLOAD_BYTES, Op } from '../wire.js';
 import type { Connection } from './connection.js';
 import { DomainTable } from './domains.js';
 import { type DaemonError, LIKENESS, type Likeness, type LikenessRules } from './likeness.js';
+import { isHeard, lacksRoomForEvent, lacksRoomForReply } from './memory.js';
+import type { Asked } from './message-queue.js';
 import { NodePermissions, PRIVATE_TO_DOM0 } from './node-permissions.js';
 import { OutputPool } from './output.js';
 import { OxMachine } from './oxenstored/machine.js';
@@ -26,6 +28,8 @@ export interface CoreOptions {
   readonly tracer?: Tracer | undefined;
 }
 
+const NO_BYTES = Buffer.alloc(0);
+
 /** What is kept for a client that takes no bytes; more than that is handed on, for the owner of the socket to judge. */
 const MAX_HELD_BYTES = 2 * 1024 * 1024;
 
@@ -45,12 +49,16 @@ export class StoreCore {
   sequence = 0;
   /** To be done once the reply of the request being handled is queued. */
   afterReply: (() => void) | undefined;
+  /** The request being handled, if a domain made it. */
+  asked: Asked | undefined;
   /** Identifies one firing of watches, for the memo in each connection. */
   firing = 0;
   /** What is known only to a daemon that is like oxenstored; it has a tree of its own. */
   readonly oxenstored: OxMachine | undefined;
   readonly #dirty: Connection[] = [];
   readonly #closing: Connection[] = [];
+  /** Clients that had to be told to wait. */
+  readonly #unheard = new Set<Connection>();
   readonly #pool = new OutputPool();
   #flushing = false;
 
@@ -101,37 +109,60 @@ export class StoreCore {
 
   /** A reply; `text` is latin-1. */
   reply(request: Request, text: string): void {
-    if (text.length > MAX_PAYLOAD_BYTES && this.#isLimited(request.connection)) this.error(request, 'E2BIG');
-    else this.#outputOf(request.connection).message(request.type, request.id, request.transactionId, text);
+    const { connection } = request;
+    if (text.length > MAX_PAYLOAD_BYTES && this.#isLimited(connection)) this.error(request, 'E2BIG');
+    else if (connection.domain !== undefined && lacksRoomForReply(this, connection, text.length)) {
+      this.error(request, 'ENOMEM');
+    } else this.#message(connection, request.type, request.id, request.transactionId, text);
   }
 
   acknowledge(request: Request): void {
-    this.#outputOf(request.connection).message(request.type, request.id, request.transactionId, 'OK\0');
+    this.#message(request.connection, request.type, request.id, request.transactionId, 'OK\0');
   }
 
   error(request: Request, name: DaemonError): void {
     request.error = name;
-    this.#outputOf(request.connection).message(Op.Error, request.id, request.transactionId, `${name}\0`);
+    this.#message(request.connection, Op.Error, request.id, request.transactionId, `${name}\0`);
   }
 
-  /** Tells a watcher; `changed` is the absolute path. An event that is equal to one not yet sent is left out. */
-  event(watch: Watch, changed: string): void {
+  #message(connection: Connection, type: number, id: number, transactionId: number, text: string): void {
+    const { queue } = connection;
+    if (queue === undefined) this.#outputOf(connection).message(type, id, transactionId, text);
+    else {
+      this.#enqueue(connection);
+      queue.reply(encodeMessage(type, id, transactionId, Buffer.from(text, 'latin1')), this.asked);
+    }
+  }
+
+  /**
+   * Tells a watcher; `changed` is the absolute path, `asked` the request of a domain that is to blame. An event that is
+   * equal to one not yet sent is left out.
+   */
+  event(watch: Watch, changed: string, asked?: Asked): void {
     const { connection, token, hiddenBytes } = watch;
     const path = hiddenBytes === 0 ? changed : changed.slice(hiddenBytes);
     if (connection.closed) return;
-    if (path.length + token.length + 2 > MAX_PAYLOAD_BYTES && this.#isLimited(connection)) {
+    const payloadBytes = path.length + token.length + 2;
+    if (payloadBytes > MAX_PAYLOAD_BYTES && this.#isLimited(connection)) {
       // oxenstored has the watcher find an error that answers nothing.
-      if (this.oxenstored !== undefined) this.#outputOf(connection).message(Op.Error, 0, 0, 'E2BIG\0');
+      if (this.oxenstored !== undefined) this.#message(connection, Op.Error, 0, 0, 'E2BIG\0');
       return;
     }
-    if (this.rules.equalEventsOnce && !path.startsWith('@')) {
-      const tokens = connection.pendingEvents.get(path);
-      if (tokens === undefined) connection.pendingEvents.set(path, new Set([token]));
-      else if (tokens.has(token)) return;
-      else tokens.add(token);
+    if (this.rules.equalEventsOnce && !path.startsWith('@') && isPending(connection, path, token)) return;
+    if (connection.domain !== undefined && lacksRoomForEvent(this, connection, payloadBytes)) {
+      if (connection.queue !== undefined) connection.queue.droppedEvents++;
+      return;
     }
     if (this.tracer !== undefined) traceConnection(this.tracer, 'WATCH_EVENT', connection, path, token);
+    if (connection.queue !== undefined) {
+      this.#enqueue(connection);
+      connection.queue.event(encodeMessage(Op.WatchEvent, 0, 0, Buffer.from(`${path}\0${token}\0`, 'latin1')), asked);
+      return;
+    }
     this.#outputOf(connection).event(Op.WatchEvent, path, token);
+    if (asked === undefined) return;
+    asked.caused();
+    connection.causes.push(asked);
   }
 
   /** oxenstored sends longer messages where they are not for a ring. */
@@ -154,9 +185,16 @@ export class StoreCore {
   /** The client takes bytes again: what was kept for it is sent. */
   release(connection: Connection): void {
     connection.held = false;
-    if (connection.output === undefined) return;
-    this.#enqueue(connection);
+    if (connection.output === undefined) settle(connection);
+    else this.#enqueue(connection);
     this.flush();
+  }
+
+  /** Whether requests of the client are to be read; if not, it hears when that has changed. */
+  isHeard(connection: Connection): boolean {
+    if (isHeard(this, connection)) return true;
+    this.#unheard.add(connection);
+    return false;
   }
 
   /** Have the owner of the connection told, after what was collected for it is sent. */
@@ -168,6 +206,8 @@ export class StoreCore {
   discardOutput(connection: Connection): void {
     connection.output?.discard();
     connection.pendingEvents.clear();
+    connection.queue?.clear();
+    settle(connection);
   }
 
   /** Sends what the batch collected. A receiver may call back into the engine: its turn comes after this one. */
@@ -175,19 +215,32 @@ export class StoreCore {
     if (this.#flushing) return;
     this.#flushing = true;
     try {
-      while (this.#dirty.length > 0 || this.#closing.length > 0) {
-        const connection = this.#dirty.shift();
-        if (connection !== undefined) this.#sendOutput(connection);
-        else this.#closing.shift()?.onClosedByServer();
-      }
+      do {
+        while (this.#dirty.length > 0 || this.#closing.length > 0) {
+          const connection = this.#dirty.shift();
+          if (connection !== undefined) this.#sendOutput(connection);
+          else this.#closing.shift()?.onClosedByServer();
+        }
+      } while (this.#unheard.size > 0 && this.#hearAgain());
     } finally {
       this.#flushing = false;
     }
   }
 
+  /** Whether there was anybody. */
+  #hearAgain(): boolean {
+    const heard = [...this.#unheard].filter((connection) => connection.closed || isHeard(this, connection));
+    for (const connection of heard) {
+      this.#unheard.delete(connection);
+      if (!connection.closed) connection.onHeard();
+    }
+    return heard.length > 0;
+  }
+
   #sendOutput(connection: Connection): void {
     connection.queued = false;
     const { output } = connection;
+    if (connection.queue !== undefined) connection.send(NO_BYTES);
     if (output === undefined) return;
     if (connection.held && output.length <= MAX_HELD_BYTES) return;
     connection.output = undefined;
@@ -196,5 +249,24 @@ export class StoreCore {
     const bytes = output.length > written ? output.take(written) : undefined;
     this.#pool.put(output);
     if (bytes !== undefined) connection.send(bytes);
+    // What its socket has taken counts as delivered, unless it has to wait for space.
+    if (!connection.held) settle(connection);
   }
+}
+
+/** Whether an equal event waits; if not, it is noted. */
+function isPending({ queue, pendingEvents }: Connection, path: string, token: string): boolean {
+  if (queue !== undefined) return queue.has(`${path}\0${token}`);
+  const tokens = pendingEvents.get(path);
+  if (tokens === undefined) pendingEvents.set(path, new Set([token]));
+  else if (tokens.has(token)) return true;
+  else tokens.add(token);
+  return false;
+}
+
+/** Everything that was for the client has been delivered, or never will be. */
+function settle(connection: Connection): void {
+  if (connection.causes.length === 0) return;
+  for (const asked of connection.causes) asked.eventDelivered();
+  connection.causes = [];
 }

@@ -23,6 +23,10 @@ export class Domain {
   nodes = 0;
   watches = 0;
   transactions = 0;
+  /** Requests whose answers or events have not all been delivered. */
+  outstanding = 0;
+  /** Bytes that count for its memory quota (memory.ts). */
+  memory = 0;
   nextTransactionId = 0;
   /** What GET_FEATURE tells it (Xen 4.22). */
   features = ALL_FEATURES;

@@ -3,6 +3,7 @@
  */
 import { XenstoreError } from '../errors.js';
 import type { SpecialName, StoreCore } from './core.js';
+import { charge, eachRecord } from './memory.js';
 import { NodePermissions, PRIVATE_TO_DOM0, parseEntries } from './node-permissions.js';
 import { OxNode } from './oxenstored/store.js';
 import { childText, isLegalPath, Path } from './paths.js';
@@ -80,7 +81,8 @@ export function loadTree(core: StoreCore, dump: TreeDump): void {
     });
     return;
   }
-  bury(core.tree.root, () => {});
+  eachRecord(core.tree.root, (owner, bytes) => charge(core, owner, -bytes));
+  bury(core.tree.root, 0, () => {});
   core.tree.root = root;
   for (const name of ['@introduceDomain', '@releaseDomain'] as const) {
     core.special[name] = permissionsOf(name, dump.special[name], []);
@@ -95,6 +97,7 @@ export function loadTree(core: StoreCore, dump: TreeDump): void {
     if (node.children !== undefined) for (const child of node.children.values()) visit(child);
   };
   visit(root);
+  eachRecord(root, (owner, bytes) => charge(core, owner, bytes));
 }
 
 /** Entries that mean nobody are left out: oxenstored keeps none. */

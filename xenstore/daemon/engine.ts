@@ -3,19 +3,17 @@
  * else.
  */
 import { XenstoreError } from '../errors.js';
-import { HEADER_BYTES, MAX_PAYLOAD_BYTES, Op } from '../wire.js';
 import { Connection } from './connection.js';
 import { StoreCore } from './core.js';
+import type { Domain } from './domains.js';
 import { dumpTree, loadTree, type TreeDump } from './dump.js';
-import { dropConnection, introduceDomain, releaseDomain, shutdownDomain } from './lifecycle.js';
+import { EngineClient, type EngineConnection } from './engine-client.js';
+import { introduceDomain, releaseDomain, shutdownDomain } from './lifecycle.js';
 import type { Likeness } from './likeness.js';
-import { answer as answerAsOxenstored } from './oxenstored/dispatch.js';
+import { MessageQueue } from './message-queue.js';
 import type { OxMachine } from './oxenstored/machine.js';
 import { Refusal } from './oxenstored/refusal.js';
-import { Request } from './request.js';
-import { HANDLERS } from './requests/table.js';
-import { type Tracer, traceConnection, traceRequest } from './trace.js';
-import type { Outcomes } from './turns.js';
+import { type Tracer, traceConnection } from './trace.js';
 
 export interface EngineOptions {
   /** Which genuine daemon to answer like; default the C daemon of Xen 4.17. */
@@ -29,23 +27,21 @@ export interface EngineOptions {
   readonly tracer?: Tracer;
 }
 
-/** One client of the engine. */
-export interface EngineConnection {
-  /** Bytes from the client, split anyhow. The replies have been handed to `send` when this returns. */
-  push(chunk: Buffer): void;
-  /**
-   * The client takes no bytes until `release`: what is for it waits here, and of equal watch events only one, as in the
-   * genuine daemons. More than 2 MiB is handed to `send` all the same.
-   */
-  hold(): void;
-  release(): void;
-  /** Bytes that wait for `release`. */
-  readonly waitingBytes: number;
-  /** Whether the next of these bytes begin a transaction. */
-  startsTransaction(chunk: Buffer): boolean;
-  readonly outcomes: Outcomes;
-  /** The client is gone: its watches and transactions go, too. */
-  close(): void;
+/** A client that takes messages one by one, from `queue`. */
+export interface QueuedConnection extends EngineConnection {
+  readonly queue: MessageQueue;
+  /** Something was taken out of the queue: that may be what others waited for. */
+  delivered(): void;
+}
+
+/** What the owner of a queued connection does for it. */
+export interface QueuedEnd {
+  /** There are messages in the queue. */
+  readonly onMessages: () => void;
+  readonly onClosedByServer: () => void;
+  readonly onHeard: () => void;
+  /** Milliseconds since some fixed moment. */
+  readonly now: () => number;
 }
 
 export class XenstoreEngine {
@@ -60,20 +56,39 @@ export class XenstoreEngine {
    * A new client that acts as domain `domid`; 0 is a privileged socket in dom0. `send` gets whole messages, everything
    * that one chunk caused in one piece. `onClosedByServer` is called when the daemon ends the connection.
    * `tryWrite` may be asked first: it sends the first `length` bytes as far as it can without keeping any, and returns how
-   * many; `send` gets the rest. Throws XenstoreError ENOENT for a domain that is not introduced.
+   * many; `send` gets the rest. `onHeard` is called when `isHeard` is true again. Throws XenstoreError ENOENT for a
+   * domain that is not introduced.
    */
   connect(
     domid: number,
     send: (bytes: Buffer) => void,
     onClosedByServer: () => void,
     tryWrite?: (bytes: Buffer, length: number) => number,
+    onHeard: () => void = () => {},
   ): EngineConnection {
+    const domain = domid === 0 ? undefined : this.#introduced(domid);
+    return this.#connect(
+      new Connection(domid, domain, { send, onClosedByServer, tryWrite, onHeard, queue: undefined }),
+    );
+  }
+
+  /** The ring of a domain other than dom0. Throws XenstoreError ENOENT for one that is not introduced. */
+  connectQueued(domid: number, { onMessages, onClosedByServer, onHeard, now }: QueuedEnd): QueuedConnection {
+    const domain = this.#introduced(domid);
+    const queue = new MessageQueue({ domain, now, eventAgeMs: this.#core.rules.eventAgeMs });
+    const end = { send: onMessages, onClosedByServer, onHeard, queue, tryWrite: undefined };
+    return Object.assign(this.#connect(new Connection(domid, domain, end)), { queue });
+  }
+
+  #introduced(domid: number): Domain {
+    const domain = this.#core.domains.introduced(domid);
+    if (domain !== undefined) return domain;
+    throw new XenstoreError('ENOENT', `domain ${domid} is not introduced to xenstore: it has no connection`);
+  }
+
+  #connect(connection: Connection): EngineClient {
     const core = this.#core;
-    const domain = domid === 0 ? undefined : core.domains.introduced(domid);
-    if (domid !== 0 && domain === undefined) {
-      throw new XenstoreError('ENOENT', `domain ${domid} is not introduced to xenstore: it has no connection`);
-    }
-    const connection = new Connection(domid, domain, { send, onClosedByServer, tryWrite });
+    const { domain } = connection;
     connection.sequence = ++core.sequence;
     core.connections.add(connection);
     domain?.connections.add(connection);
@@ -145,132 +160,6 @@ export class XenstoreEngine {
   }
 }
 
-class EngineClient implements EngineConnection {
-  readonly #core: StoreCore;
-  readonly #connection: Connection;
-  readonly #request: Request;
-  /** Bytes of an unfinished message. */
-  #rest: Buffer | undefined;
-
-  constructor(core: StoreCore, connection: Connection) {
-    this.#core = core;
-    this.#connection = connection;
-    this.#request = new Request(connection);
-  }
-
-  push(chunk: Buffer): void {
-    if (this.#connection.closed) return;
-    const bytes = this.#rest === undefined ? chunk : Buffer.concat([this.#rest, chunk]);
-    this.#rest = undefined;
-    const used = this.#handleAll(bytes);
-    // A copy, so that one unfinished byte does not keep a whole chunk alive.
-    if (used < bytes.length && !this.#connection.closed) this.#rest = Buffer.from(bytes.subarray(used));
-    this.#core.flush();
-  }
-
-  hold(): void {
-    this.#connection.held = true;
-  }
-
-  release(): void {
-    this.#core.release(this.#connection);
-  }
-
-  get waitingBytes(): number {
-    return this.#connection.output?.length ?? 0;
-  }
-
-  startsTransaction(chunk: Buffer): boolean {
-    return this.#rest === undefined && chunk[0] === Op.TransactionStart && chunk.length >= HEADER_BYTES;
-  }
-
-  get outcomes(): Outcomes {
-    return this.#connection;
-  }
-
-  close(): void {
-    this.#core.oxenstored?.dropTransactions(this.#connection);
-    dropConnection(this.#core, this.#connection);
-    this.#core.discardOutput(this.#connection);
-    this.#rest = undefined;
-  }
-
-  /** Returns how many bytes were whole messages. */
-  #handleAll(bytes: Buffer): number {
-    let at = 0;
-    while (bytes.length - at >= HEADER_BYTES) {
-      const claimedBytes = readUInt32(bytes, at + 12);
-      const { lenientFraming } = this.#core.rules;
-      const payloadBytes = lenientFraming ? Math.min(claimedBytes, MAX_PAYLOAD_BYTES) : claimedBytes;
-      if (payloadBytes > MAX_PAYLOAD_BYTES) {
-        // There is no way to find the next header: the C daemon drops such a client.
-        this.#drop();
-        return bytes.length;
-      }
-      const end = at + HEADER_BYTES + payloadBytes;
-      if (
-        bytes.length < end ||
-        (lenientFraming && this.#connection.privileged && payloadBytes === 0 && bytes.length === end)
-      )
-        break;
-      this.#handle(bytes, at, end);
-      if (this.#connection.closed) return bytes.length;
-      at = end;
-    }
-    return at;
-  }
-
-  #drop(): void {
-    dropConnection(this.#core, this.#connection);
-    this.#core.closeAfterFlush(this.#connection);
-  }
-
-  #handle(bytes: Buffer, at: number, end: number): void {
-    const request = this.#request;
-    request.type = readUInt32(bytes, at);
-    request.id = readUInt32(bytes, at + 4);
-    request.transactionId = readUInt32(bytes, at + 8);
-    request.bytes = bytes;
-    request.start = at + HEADER_BYTES;
-    request.end = end;
-    const core = this.#core;
-    if (core.tracer === undefined) this.#answer(request);
-    else {
-      const startedUs = core.tracer.now();
-      request.error = undefined;
-      this.#answer(request);
-      traceRequest(core.tracer, request, startedUs);
-    }
-  }
-
-  #answer(request: Request): void {
-    const core = this.#core;
-    if (core.oxenstored !== undefined) {
-      answerAsOxenstored(core.oxenstored, request);
-      return;
-    }
-    const error = this.#dispatch(request);
-    if (error !== undefined) core.error(request, error);
-    if (core.afterReply !== undefined) {
-      const afterReply = core.afterReply;
-      core.afterReply = undefined;
-      afterReply();
-    }
-  }
-
-  #dispatch(request: Request) {
-    const handler = HANDLERS[request.type];
-    if (handler === undefined || (handler.recent === true && !this.#core.rules.features)) return 'ENOSYS';
-    if (handler.privileged === true && !this.#connection.privileged) return 'EACCES';
-    request.transaction = undefined;
-    if (request.transactionId !== 0 && handler.ignoresTransaction !== true) {
-      request.transaction = this.#connection.transactions.get(request.transactionId);
-      if (request.transaction === undefined) return 'ENOENT';
-    }
-    return handler.handle(this.#core, request);
-  }
-}
-
 function introduceInOxenstored(machine: OxMachine, domid: number): void {
   try {
     machine.introduceQuietly(domid);
@@ -278,14 +167,4 @@ function introduceInOxenstored(machine: OxMachine, domid: number): void {
     if (!(error instanceof Refusal)) throw error;
     throw new XenstoreError('EINVAL', `there is no domain ${domid} to introduce to xenstore`);
   }
-}
-
-function readUInt32(bytes: Buffer, at: number): number {
-  return (
-    ((bytes[at] as number) |
-      ((bytes[at + 1] as number) << 8) |
-      ((bytes[at + 2] as number) << 16) |
-      ((bytes[at + 3] as number) << 24)) >>>
-    0
-  );
 }

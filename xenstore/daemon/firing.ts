@@ -58,7 +58,7 @@ function fire(
       connection.firing = firing;
       connection.firingAllowed = mayWatch(connection);
     }
-    if (connection.firingAllowed) core.event(watch, changed);
+    if (connection.firingAllowed) core.event(watch, changed, core.asked);
   }
 }
 

@@ -12,16 +12,25 @@ import { childText } from './paths.js';
 import { removeFromTree } from './removal.js';
 import { traceConnection } from './trace.js';
 import type { StoreNode } from './tree.js';
+import { watchBytes } from './watches.js';
 
 /** Drops all watches of a connection. */
 export function dropWatches(core: StoreCore, connection: Connection): void {
-  for (const watch of connection.watches.values()) core.watches.remove(watch);
-  if (connection.domain !== undefined) connection.domain.watches -= connection.watches.size;
+  const { domain } = connection;
+  for (const watch of connection.watches.values()) {
+    core.watches.remove(watch);
+    if (domain !== undefined) domain.memory -= watchBytes(watch.path, watch.token);
+  }
+  if (domain !== undefined) domain.watches -= connection.watches.size;
   connection.watches.clear();
 }
 
 export function dropTransactions(connection: Connection): void {
-  if (connection.domain !== undefined) connection.domain.transactions -= connection.transactions.size;
+  const { domain } = connection;
+  if (domain !== undefined) {
+    domain.transactions -= connection.transactions.size;
+    for (const { bytes } of connection.transactions.values()) domain.memory -= bytes;
+  }
   connection.transactions.clear();
 }
 

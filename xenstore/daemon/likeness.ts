@@ -35,6 +35,12 @@ export interface LikenessRules {
   readonly equalEventsOnce: boolean;
   /** Longer messages than allowed are cut into pieces, and empty ones are answered when more bytes come. */
   readonly lenientFraming: boolean;
+  /** Whose limit of memory counts: that of the domain that gets more, or that of the one that asks. */
+  readonly memoryQuota: 'of-owner' | 'of-requester' | 'none';
+  /** Requests of a domain that may be under way before no more are read. */
+  readonly outstandingMax: number;
+  /** An event for a domain that waits longer than this is dropped. */
+  readonly eventAgeMs: number;
   /** Bits of RingFeature. */
   readonly ringFeatures: number;
 }
@@ -53,6 +59,9 @@ const XENSTORED_417: LikenessRules = {
   releaseWatchableByAll: false,
   equalEventsOnce: true,
   lenientFraming: false,
+  memoryQuota: 'of-owner',
+  outstandingMax: 20,
+  eventAgeMs: 20_000,
   ringFeatures: RingFeature.error,
 };
 
@@ -68,6 +77,7 @@ export const LIKENESS: Readonly<Record<Likeness, LikenessRules>> = {
     features: true,
     specialPermissionsReadable: true,
     releaseWatchableByAll: true,
+    memoryQuota: 'of-requester',
     ringFeatures: RingFeature.error | RingFeature.watchDepth | RingFeature.domidAny,
   },
   // What its requests mean is not in this table: see oxenstored/.
@@ -77,6 +87,10 @@ export const LIKENESS: Readonly<Record<Likeness, LikenessRules>> = {
     watchMax: 100,
     equalEventsOnce: false,
     lenientFraming: true,
+    memoryQuota: 'none',
+    // quota-maxoutstanding of its configuration.
+    outstandingMax: 1024,
+    eventAgeMs: Number.POSITIVE_INFINITY,
     ringFeatures: RingFeature.reconnection,
   },
 };

@@ -41,7 +41,7 @@ export function defaultQuotas(rules: LikenessRules): Quotas {
     nodes: 1000,
     watches: rules.watchMax,
     transactions: 10,
-    outstanding: 20,
+    outstanding: rules.outstandingMax,
     'transaction-nodes': 1024,
     memory: 2 * MIB + MIB / 2,
     'node-size': 2048,

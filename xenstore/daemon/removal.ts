@@ -8,6 +8,7 @@ import { rewritten, store } from './changes.js';
 import type { StoreCore } from './core.js';
 import { fireForRemoval } from './firing.js';
 import type { DaemonError } from './likeness.js';
+import { charge, recordBytes } from './memory.js';
 import { childText, type Path } from './paths.js';
 import type { Request } from './request.js';
 import { type Transaction, TransactionNode } from './transactions.js';
@@ -27,12 +28,14 @@ export function removeFromTree(core: StoreCore, path: Path, node: StoreNode): vo
   if (parent === undefined) return;
   fireForRemoval(core, path, node);
   parent.detach(path.name);
-  const owners = new Map<number, number>();
-  const removed = bury(node, ({ permissions: { owner } }) => owners.set(owner, (owners.get(owner) ?? 0) + 1));
-  for (const [domid, nodes] of owners) {
-    const domain = core.domains.find(domid);
-    if (domain !== undefined) domain.nodes -= nodes;
-  }
+  charge(core, parent.permissions.owner, -(path.name.length + 1));
+  const removed = bury(node, path.text.length, (gone, pathBytes) => {
+    const { owner } = gone.permissions;
+    const domain = core.domains.find(owner);
+    if (domain === undefined) return;
+    domain.nodes--;
+    if (owner !== 0) domain.memory -= recordBytes(gone, pathBytes);
+  });
   // Each node is deleted, and its parent's list of children written, one after the other.
   core.tree.generation += 2 * removed;
   rewritten(core, parent);
@@ -51,7 +54,7 @@ function removeInTransaction(
   const problem = removeBelow(core, request, transaction, path, true);
   if (problem !== undefined) return problem;
   if (!parent.removeChild(path.name)) return 'EIO';
-  store(parent, ++core.tree.generation);
+  store(request, parent, ++core.tree.generation);
   return undefined;
 }
 
@@ -70,10 +73,10 @@ function removeBelow(
     const problem = child === undefined ? 'EIO' : removeBelow(core, request, transaction, child, false);
     if (problem !== undefined) return problem;
     node.removeChild(name);
-    store(node, ++core.tree.generation);
+    store(request, node, ++core.tree.generation);
   }
-  store(node, ++core.tree.generation);
   node.present = false;
+  store(request, node, ++core.tree.generation);
   transaction.count(node.permissions.owner, -1);
   if (isTop) node.fire = 'below';
   else if (node.fire === 'no') node.fire = 'exact';

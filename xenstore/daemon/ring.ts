@@ -1,11 +1,13 @@
 /**
- * Serves one domain over its shared page, as a genuine daemon does: one connection, requests read only while the domain
- * reads its answers, and a domain that breaks the rules is told so in the page and not looked at again.
+ * Serves one domain over its shared page, as a genuine daemon does: one connection, one request and one message at a
+ * time, requests read only while the domain is within its limits, and a domain that breaks the rules is told so in the
+ * page and not looked at again.
  * Source: xen:tools/xenstore/xenstored_domain.c (domain_can_read, readchn, writechn, domain_conn_reset, ignore_connection).
  */
+import { type StoreClock, systemStoreClock } from '../client/options.js';
 import { RingConnection, RingError, type RingErrorNumber, RingFeature, RingPage } from '../ring.js';
-import { decodeHeader, HEADER_BYTES, Op } from '../wire.js';
-import type { EngineConnection, XenstoreEngine } from './engine.js';
+import { HEADER_BYTES, MAX_PAYLOAD_BYTES } from '../wire.js';
+import type { QueuedConnection, XenstoreEngine } from './engine.js';
 
 export interface RingServerOptions {
   readonly engine: XenstoreEngine;
@@ -16,37 +18,50 @@ export interface RingServerOptions {
   readonly notify: () => void;
   /** The domain is gone: nothing will be answered any more. */
   readonly onGone?: () => void;
+  /** For the age of events. */
+  readonly clock?: StoreClock;
 }
 
 export interface RingCounters {
   /** Watch events that were thrown away because the domain does not read. */
-  droppedEvents: number;
-  reconnects: number;
+  readonly droppedEvents: number;
+  readonly reconnects: number;
 }
 
-/** What may wait for a domain that does not read, with this much more for each piece. */
-const MAX_WAITING_BYTES = 2 * 1024 * 1024;
-const PIECE_BYTES = 128;
+const MAX_MESSAGE_BYTES = HEADER_BYTES + MAX_PAYLOAD_BYTES;
+/** Where the header has the length of the payload. */
+const LENGTH_AT = 12;
 
 export class RingServer {
-  readonly counters: RingCounters = { droppedEvents: 0, reconnects: 0 };
   readonly #options: RingServerOptions;
+  readonly #clock: StoreClock;
   readonly #page: RingPage;
-  #connection: EngineConnection | undefined;
-  #waiting: Buffer[] = [];
-  #waitingBytes = 0;
-  /** The engine keeps further messages, so that equal events become one as they do in a genuine daemon. */
-  #held = false;
+  #connection: QueuedConnection | undefined;
+  /** The request that is being read. */
+  readonly #request = Buffer.alloc(MAX_MESSAGE_BYTES);
+  #requestBytes = 0;
+  /** How much of it the engine has got. */
+  #pushedBytes = 0;
   #closed = false;
   /** Messages are written where `poll` is at work anyway. */
   #polling = false;
+  #ageTimer: { cancel(): void } | undefined;
+  #reconnects = 0;
+  /** By queues that are gone. */
+  #droppedBefore = 0;
 
   /** Empties the rings. Throws XenstoreError ENOENT for a domain that is not introduced. */
   constructor(options: RingServerOptions) {
     this.#options = options;
+    this.#clock = options.clock ?? systemStoreClock;
     this.#page = new RingPage(options.page);
     this.#page.features = options.engine.ringFeatures;
     this.#connect();
+  }
+
+  get counters(): RingCounters {
+    const droppedEvents = this.#droppedBefore + (this.#connection?.queue.droppedEvents ?? 0);
+    return { droppedEvents, reconnects: this.#reconnects };
   }
 
   /** Whether the daemon has stopped to look at this ring; the page says why. */
@@ -56,7 +71,7 @@ export class RingServer {
 
   /** Bytes that wait for the domain to make space. */
   get waitingBytes(): number {
-    return this.#waitingBytes + (this.#connection?.waitingBytes ?? 0);
+    return this.#connection?.queue.bytes ?? 0;
   }
 
   /** The domain rang, or may have. */
@@ -75,6 +90,8 @@ export class RingServer {
       this.#polling = false;
     }
     if (changed) this.#options.notify();
+    this.#connection?.delivered();
+    this.#watchAge();
   }
 
   /** The daemon ends. */
@@ -90,12 +107,13 @@ export class RingServer {
 
   #connect(): void {
     const { engine, domid } = this.#options;
-    this.#connection = engine.connect(
-      domid,
-      (bytes) => this.#send(bytes),
+    this.#connection = engine.connectQueued(domid, {
+      onMessages: () => this.poll(),
+      onHeard: () => this.poll(),
       // A domain that is gone needs no explanation.
-      () => (engine.isIntroduced(domid) ? this.#ignore(RingError.protocol) : this.#gone()),
-    );
+      onClosedByServer: () => (engine.isIntroduced(domid) ? this.#ignore(RingError.protocol) : this.#gone()),
+      now: () => this.#clock.now(),
+    });
     this.#page.reset();
     this.#page.error = RingError.none;
     this.#page.connection = RingConnection.connected;
@@ -108,16 +126,17 @@ export class RingServer {
       this.#gone();
       return;
     }
-    this.counters.reconnects++;
+    this.#reconnects++;
     this.#connect();
   }
 
   #drop(): void {
     const connection = this.#connection;
     this.#connection = undefined;
-    this.#waiting = [];
-    this.#waitingBytes = 0;
-    this.#held = false;
+    this.#requestBytes = 0;
+    this.#pushedBytes = 0;
+    this.#stopWatchingAge();
+    this.#droppedBefore += connection?.queue.droppedEvents ?? 0;
     connection?.close();
   }
 
@@ -127,74 +146,81 @@ export class RingServer {
     if (!this.#polling) this.#options.notify();
   }
 
-  /** Whether anything was read or written. */
+  /** In turn as the daemon's loop does it, so that an event is folded into an equal one only if that still waits. */
   #work(): boolean {
     let changed = false;
     while (this.#connection !== undefined) {
-      if (this.#writeWaiting()) changed = true;
-      if (this.#waiting.length > 0) this.#hold();
-      if (this.#waiting.length > 0 || this.#connection === undefined) break;
-      if (this.#held) {
-        this.#held = false;
-        this.#connection.release();
-        continue;
-      }
-      const requests = this.#page.requests.read();
-      if (requests === undefined) this.#ignore(RingError.index);
-      else if (requests.length === 0) break;
-      else this.#connection.push(requests);
+      const asked = this.#connection.isHeard && this.#readRequest();
+      const told = this.#writeMessage();
+      if (!asked && !told) return changed || this.#connection === undefined;
       changed = true;
     }
-    return changed || this.#connection === undefined;
+    return true;
   }
 
-  #send(bytes: Buffer): void {
-    const kept = this.#waitingBytes + bytes.length > MAX_WAITING_BYTES ? this.#withoutEvents(bytes) : bytes;
-    if (kept.length === 0) return;
-    this.#waiting.push(kept);
-    this.#waitingBytes += kept.length + PIECE_BYTES;
-    if (!this.#polling && this.#writeWaiting()) this.#options.notify();
-    if (this.#waiting.length > 0 && !this.#polling) this.#hold();
-  }
-
-  #hold(): void {
-    this.#held = true;
-    this.#connection?.hold();
-  }
-
-  /** The replies in a batch of whole messages: there are as many of them as requests have been read. */
-  #withoutEvents(bytes: Buffer): Buffer {
-    const kept: Buffer[] = [];
-    for (let at = 0; at < bytes.length; ) {
-      const { type, payloadBytes } = decodeHeader(bytes, at);
-      const end = at + HEADER_BYTES + payloadBytes;
-      if (type === Op.WatchEvent) this.counters.droppedEvents++;
-      else kept.push(bytes.subarray(at, end));
-      at = end;
+  /** What there is of one request; whether there was anything. */
+  #readRequest(): boolean {
+    const had = this.#requestBytes;
+    if (this.#requestBytes < HEADER_BYTES && !this.#readUpTo(HEADER_BYTES)) return this.#requestBytes > had;
+    const claimedBytes = this.#request.readUInt32LE(LENGTH_AT);
+    if (claimedBytes > MAX_PAYLOAD_BYTES && this.#pushedBytes === 0) {
+      // Some daemons refuse it now, others go on with what is allowed.
+      this.#pushedBytes = HEADER_BYTES;
+      this.#connection?.push(this.#request.subarray(0, HEADER_BYTES));
     }
-    return Buffer.concat(kept);
+    const end = HEADER_BYTES + Math.min(claimedBytes, MAX_PAYLOAD_BYTES);
+    if (this.#requestBytes < end && !this.#readUpTo(end)) return this.#requestBytes > had;
+    const rest = this.#request.subarray(this.#pushedBytes, end);
+    this.#requestBytes = 0;
+    this.#pushedBytes = 0;
+    this.#connection?.push(rest);
+    return true;
   }
 
-  /** Whether anything was written. */
-  #writeWaiting(): boolean {
-    let done = 0;
-    let wrote = false;
-    for (const piece of this.#waiting) {
-      const written = this.#page.responses.write(piece);
-      if (written === undefined) {
-        this.#ignore(RingError.index);
-        return true;
-      }
-      if (written > 0) wrote = true;
-      if (written < piece.length) {
-        this.#waiting[done] = piece.subarray(written);
-        this.#waitingBytes -= written;
-        break;
-      }
-      this.#waitingBytes -= written + PIECE_BYTES;
-      done++;
+  /** Whether so many bytes of the request are there. */
+  #readUpTo(end: number): boolean {
+    const bytes = this.#page.requests.read(end - this.#requestBytes);
+    if (bytes === undefined) {
+      this.#ignore(RingError.index);
+      return false;
     }
-    if (done > 0) this.#waiting.splice(0, done);
-    return wrote;
+    this.#request.set(bytes, this.#requestBytes);
+    this.#requestBytes += bytes.length;
+    return this.#requestBytes === end;
+  }
+
+  /** As much of one message as fits; whether anything did. */
+  #writeMessage(): boolean {
+    const queue = this.#connection?.queue;
+    const message = queue?.next;
+    if (queue === undefined || message === undefined) return false;
+    const written = this.#page.responses.write(message);
+    if (written === undefined) {
+      this.#ignore(RingError.index);
+      return true;
+    }
+    if (written > 0) queue.sent(written);
+    return written > 0;
+  }
+
+  /** Has events that get too old thrown away. */
+  #watchAge(): void {
+    const queue = this.#connection?.queue;
+    const nextMs = queue?.nextDeadlineMs;
+    if (queue === undefined || nextMs === undefined) {
+      this.#stopWatchingAge();
+      return;
+    }
+    this.#ageTimer ??= this.#clock.after(Math.max(0, nextMs - this.#clock.now()), () => {
+      this.#ageTimer = undefined;
+      queue.expire();
+      // Others may have waited for these events, and this domain for room.
+      this.poll();
+    });
+  }
+
+  #stopWatchingAge(): void {
+    this.#ageTimer?.cancel();
+    this.#ageTimer = undefined;
   }
 }

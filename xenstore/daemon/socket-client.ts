@@ -3,7 +3,8 @@
  */
 import type { Socket } from 'node:net';
 import { takeOver } from './direct-socket.js';
-import type { EngineConnection, XenstoreEngine } from './engine.js';
+import type { XenstoreEngine } from './engine.js';
+import type { EngineConnection } from './engine-client.js';
 import type { Turn } from './turns.js';
 
 /** What a client that does not read may have waiting; libxenstore's reader thread never lets it come near this. */
@@ -46,6 +47,7 @@ export class SocketClient {
       (bytes) => this.#send(bytes),
       () => this.#socket.end(),
       (bytes, length) => this.#tryWrite(bytes, length),
+      () => this.#resume(),
     );
     // Not before: a client that is refused keeps its socket.
     const { socket, tryWrite } = takeOver(accepted, direct, (chunk) => this.#receive(chunk));
@@ -61,7 +63,7 @@ export class SocketClient {
     const socket = this.#socket;
     socket.on('drain', () => {
       this.#connection.release();
-      if (!socket.writableNeedDrain) this.#resume();
+      this.#resume();
     });
     socket.on('end', () => socket.end());
     socket.on('close', () => {
@@ -91,7 +93,7 @@ export class SocketClient {
 
   #pushOfGuest(chunk: Buffer): void {
     for (let at = 0; at < chunk.length; at += GUEST_PIECE_BYTES) {
-      if (this.#socket.writableNeedDrain) {
+      if (this.#socket.writableNeedDrain || !this.#connection.isHeard) {
         this.#postponed = Buffer.from(chunk.subarray(at));
         this.#socket.pause();
         return;
@@ -109,7 +111,7 @@ export class SocketClient {
   }
 
   #resume(): void {
-    if (this.#waitsForTurn) return;
+    if (this.#waitsForTurn || this.#socket.writableNeedDrain) return;
     const postponed = this.#postponed;
     this.#postponed = undefined;
     if (postponed !== undefined) this.#receive(postponed);

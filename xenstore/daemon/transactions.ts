@@ -27,6 +27,8 @@ export class TransactionNode implements NodeView {
   generation: number;
   childBytes: number;
   fire: 'no' | 'exact' | 'below' = 'no';
+  /** What its copy counts for the memory quota of the domain that has the transaction. */
+  copyBytes = 0;
   /** Set while committing, once this node's change is in effect. */
   committed = false;
   #base: Children | undefined;
@@ -113,6 +115,8 @@ export class Transaction {
   readonly nodes = new Map<string, TransactionNode>();
   /** Change of the number of nodes each domain owns. */
   readonly nodeCounts = new Map<number, number>();
+  /** Of all copies. */
+  bytes = 0;
   nodeCreated = false;
   /** A request in it failed half way: it can only be aborted. */
   failed = false;
@@ -157,7 +161,7 @@ export class Transaction {
       if (target === undefined) continue;
       for (const name of node.removedChildren) {
         const gone = target.detach(name);
-        if (gone !== undefined) bury(gone, () => {});
+        if (gone !== undefined) bury(gone, 0, () => {});
       }
       for (const name of node.addedChildren) {
         const child = made.get(childText(node.path.text, name));

@@ -169,13 +169,16 @@ export class Tree {
   }
 }
 
-/** Marks a detached subtree as gone; calls `onNode` for each of its nodes, leaves first. Returns how many there were. */
-export function bury(node: StoreNode, onNode: (node: StoreNode) => void): number {
+/**
+ * Marks a detached subtree as gone; calls `onNode` for each of its nodes with the length of its path, leaves first.
+ * Returns how many there were.
+ */
+export function bury(node: StoreNode, pathBytes: number, onNode: (node: StoreNode, pathBytes: number) => void): number {
   let count = 1;
   if (node.children !== undefined) {
-    for (const child of node.children.values()) count += bury(child, onNode);
+    for (const [name, child] of node.children) count += bury(child, pathBytes + 1 + name.length, onNode);
   }
-  onNode(node);
+  onNode(node, pathBytes);
   node.markRemoved();
   return count;
 }

@@ -122,6 +122,11 @@ export class WatchIndex {
   }
 }
 
+/** What counts for the memory quota. */
+export function watchBytes(path: string, token: string): number {
+  return path.length + token.length;
+}
+
 export function levelsOf(path: string): number {
   return namesOf(path).length;
 }

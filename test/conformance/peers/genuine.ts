@@ -102,9 +102,9 @@ export class GenuineDaemon implements Peer {
       send: (bytes) => void guest.stdin.write(bytes),
       onBytes: (listener) => void guest.stdout.on('data', listener),
       onClosed: (listener) => void guest.on('close', listener),
-      // A stopped guest leaves its ring full; pausing the pipe alone would let it fill 64 KiB more.
-      pause: () => void guest.kill('SIGSTOP'),
-      resume: () => void guest.kill('SIGCONT'),
+      // The guest leaves its ring full; pausing the pipe alone would let it fill 64 KiB more.
+      pause: () => void guest.kill('SIGUSR1'),
+      resume: () => void guest.kill('SIGUSR2'),
       close: () => this.#stopGuest(domid),
     };
   }

@@ -1,5 +1,5 @@
 /**
- * The project's own xenstore daemon as a peer, behind real sockets. Domains appear and vanish through the engine's own
+ * The project's own xenstore daemon as a peer, behind real sockets, guests on sockets or on rings. Domains appear and vanish through the engine's own
  * entry points, as the simulation uses them; INTRODUCE and RELEASE come over the wire as for any daemon.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -10,7 +10,11 @@ import type { Likeness } from '../../../xenstore/daemon/likeness.js';
 import { XenstoreServer } from '../../../xenstore/daemon/server.js';
 import type { Wire } from '../connection.js';
 import type { MachineVerb, Peer } from './peer.js';
+import { ringWire } from './ring.js';
 import { connectTo } from './socket.js';
+
+/** What connects guests: the socket that plays /dev/xen/xenbus, or a shared page. */
+export type Transport = 'sockets' | 'rings';
 
 export class OurDaemon implements Peer {
   readonly name: string;
@@ -18,6 +22,7 @@ export class OurDaemon implements Peer {
   readonly silenceMs = 50;
   readonly #engine: XenstoreEngine;
   readonly #server: XenstoreServer;
+  readonly #guests: Transport;
   readonly #folder = mkdtempSync(join(tmpdir(), 'xc-'));
   /** Domains that have a socket. */
   readonly #sockets = new Set<number>();
@@ -25,14 +30,15 @@ export class OurDaemon implements Peer {
   readonly #domains = new Set<number>([0]);
   readonly #shutDown = new Set<number>();
 
-  private constructor(like: Likeness) {
+  private constructor(like: Likeness, guests: Transport) {
     this.name = `ours, like ${like}`;
+    this.#guests = guests;
     this.#engine = new XenstoreEngine({ like, domainExists: (domid) => this.#domains.has(domid) });
     this.#server = new XenstoreServer(this.#engine);
   }
 
-  static async start(like: Likeness): Promise<OurDaemon> {
-    const daemon = new OurDaemon(like);
+  static async start(like: Likeness, guests: Transport): Promise<OurDaemon> {
+    const daemon = new OurDaemon(like, guests);
     await daemon.#listen(0);
     return daemon;
   }
@@ -56,6 +62,7 @@ export class OurDaemon implements Peer {
   }
 
   async connectDomain(domid: number): Promise<Wire> {
+    if (this.#guests === 'rings') return ringWire(this.#engine, domid);
     await this.#listen(domid);
     return connectTo(this.socketPathOf(domid));
   }

@@ -3,13 +3,15 @@
  * go to the daemon, the daemon's bytes come out of standard output. Knows the ring, not the messages in it.
  * Layout of the page: xen:xen/include/public/io/xs_wire.h, struct xenstore_domain_interface.
  *
- *   ring-guest FOLDER DOMID        until standard input ends; status 3 when the daemon marked the ring as bad
+ *   ring-guest FOLDER DOMID        until standard input ends; status 3 when the daemon marked the ring as bad;
+ *                                  between SIGUSR1 and SIGUSR2 it takes no responses
  *   ring-guest FOLDER raise PORT   raises one event channel of the daemon (1: VIRQ_DOM_EXC)
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +31,7 @@ struct page {
 
 static const char *folder;
 static int events;
+static volatile sig_atomic_t paused;
 
 static void fail(const char *what)
 {
@@ -123,7 +126,7 @@ static void pump(struct page *page, uint32_t port)
 			{ .fd = have < sizeof(waiting) ? 0 : -1, .events = POLLIN },
 			{ .fd = events, .events = POLLIN },
 		};
-		uint32_t word, moved = take_responses(page);
+		uint32_t word, moved = paused ? 0 : take_responses(page);
 
 		sent = put_requests(page, waiting, have);
 		memmove(waiting, waiting + sent, have - sent);
@@ -147,6 +150,11 @@ static void pump(struct page *page, uint32_t port)
 	}
 }
 
+static void pause_or_resume(int number)
+{
+	paused = number == SIGUSR1;
+}
+
 int main(int argc, char **argv)
 {
 	struct sockaddr_un un;
@@ -160,6 +168,8 @@ int main(int argc, char **argv)
 		raise_port(atoi(argv[3]));
 		return 0;
 	}
+	signal(SIGUSR1, pause_or_resume);
+	signal(SIGUSR2, pause_or_resume);
 	snprintf(name, sizeof(name), "dom-%.10s.evt", argv[2]);
 	un = address_of(name);
 	unlink(un.sun_path);

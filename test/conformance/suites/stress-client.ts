@@ -1,5 +1,7 @@
 /** One client in a stress run: asks, keeps events apart, remembers what it has under way. Judges nothing. */
 import type { XenstoreEngine } from '../../../xenstore/daemon/engine.js';
+import type { EngineConnection } from '../../../xenstore/daemon/engine-client.js';
+import type { MessageQueue } from '../../../xenstore/daemon/message-queue.js';
 import { decodeHeader, encodeMessage, HEADER_BYTES, Op } from '../../../xenstore/wire.js';
 import type { Model } from './stress-model.js';
 
@@ -7,10 +9,11 @@ import type { Model } from './stress-model.js';
 export type OpenStep = { readonly take: (tree: Model) => boolean; readonly effect: boolean };
 export type Open = { readonly id: number; readonly view: Model; readonly steps: OpenStep[]; wrote: boolean };
 
-/** One client: a socket of dom0 or the ring of a guest. */
+/** One client: a socket of dom0 or of a guest, or the ring of a guest with an odd number. */
 export class Client {
   readonly domid: number;
-  readonly #connection;
+  readonly #connection: EngineConnection;
+  readonly #queue: MessageQueue | undefined;
   #received: Buffer[] = [];
   readonly open: Open[] = [];
   /** Watches by path; the token is the client's own number. */
@@ -19,11 +22,13 @@ export class Client {
 
   constructor(engine: XenstoreEngine, domid: number) {
     this.domid = domid;
-    this.#connection = engine.connect(
-      domid,
-      (bytes) => this.#received.push(bytes),
-      () => {},
-    );
+    const ignore = () => {};
+    if (domid % 2 === 1) {
+      const ends = { onMessages: ignore, onClosedByServer: ignore, onHeard: ignore, now: () => performance.now() };
+      const connection = engine.connectQueued(domid, ends);
+      this.#connection = connection;
+      this.#queue = connection.queue;
+    } else this.#connection = engine.connect(domid, (bytes) => this.#received.push(bytes), ignore);
   }
 
   /** The answer as text, an error as `!ENOENT`. Events are kept apart. */
@@ -33,6 +38,11 @@ export class Client {
   }
 
   take(): string | undefined {
+    const queue = this.#queue;
+    for (let message = queue?.next; message !== undefined; message = queue?.next) {
+      this.#received.push(message);
+      queue?.sent(message.length);
+    }
     if (this.#received.length === 0) return undefined;
     const bytes = Buffer.concat(this.#received);
     this.#received = [];

@@ -9,6 +9,7 @@ import type { Likeness } from '../../../xenstore/daemon/likeness.js';
 import { Op } from '../../../xenstore/wire.js';
 import { seededRandom } from '../random.js';
 import { Client, type Open } from './stress-client.js';
+import { bytesByOwner } from './stress-memory.js';
 import { Model } from './stress-model.js';
 
 export type StressOptions = { readonly like: Likeness; readonly seed: number; readonly limitMs: number };
@@ -296,6 +297,23 @@ class Stress {
     if (found.size !== this.#model.nodes.size)
       throw new Difference(`${found.size} nodes, not ${this.#model.nodes.size}`);
   }
+
+  /** What guests are said to have in memory is what their nodes take, once watches and transactions are gone. */
+  verifyMemory(): void {
+    if (this.#like === 'oxenstored') return;
+    for (const client of this.#clients) {
+      client.ask(Op.ResetWatches, '\0');
+      client.take();
+      client.watched.clear();
+      client.open.length = 0;
+    }
+    const bytes = bytesByOwner(this.#engine.dump());
+    for (let domid = 1; domid <= GUESTS; domid++) {
+      const figures = (this.#clients[0] as Client).ask(Op.Control, `quota\0${domid}\0`);
+      const [, memory = 'nothing'] = /^memory *: *(\d+)$/m.exec(figures) ?? [];
+      this.#expect(`memory of domain ${domid}`, memory, String(bytes.get(domid) ?? 0));
+    }
+  }
 }
 
 function listed(answer: string): string {
@@ -333,6 +351,7 @@ export async function runStress(options: StressOptions): Promise<StressReport> {
       }
       await new Promise((resolve) => setImmediate(resolve));
     }
+    stress.verifyMemory();
   } catch (error) {
     if (!(error instanceof Difference)) throw error;
     difference = `like ${options.like}, seed ${options.seed}: ${error.message}`;

@@ -1,6 +1,7 @@
 /** Speaks with an engine in a notation that tests can read: `|` is NUL, replies and events are lines of text. */
 
-import { type EngineConnection, type EngineOptions, XenstoreEngine } from '../../../xenstore/daemon/engine.js';
+import { type EngineOptions, XenstoreEngine } from '../../../xenstore/daemon/engine.js';
+import type { EngineConnection } from '../../../xenstore/daemon/engine-client.js';
 import { decodeHeader, encodeMessage, HEADER_BYTES, Op } from '../../../xenstore/index.js';
 
 /** [who, 'OP payload' or 'OP@transaction payload', ...what everyone gets because of it, in order per connection] */

@@ -76,7 +76,7 @@ class Firing {
       const watch = watches[i] as Watch;
       const { domid } = watch.connection;
       const actor = { domid, target: this.#targets.get(domid) };
-      if (guards.some((permissions) => has(actor, READ, permissions))) this.#core.event(watch, text);
+      if (guards.some((permissions) => has(actor, READ, permissions))) this.#core.event(watch, text, this.#core.asked);
     }
   }
 

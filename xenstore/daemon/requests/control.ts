@@ -5,11 +5,10 @@
 import type { StoreCore } from '../core.js';
 import type { Domain } from '../domains.js';
 import type { DaemonError } from '../likeness.js';
-import { childText } from '../paths.js';
-import { nodeBytes, QUOTA_TEXTS, type QuotaName } from '../quota.js';
+import { copyBytes, eachRecord } from '../memory.js';
+import { QUOTA_TEXTS, type QuotaName } from '../quota.js';
 import { atoi, type Request } from '../request.js';
-import type { Transaction } from '../transactions.js';
-import type { StoreNode } from '../tree.js';
+import { watchBytes } from '../watches.js';
 
 interface Command {
   readonly parameters: string;
@@ -118,7 +117,7 @@ function showDomain(core: StoreCore, request: Request, domid: number): DaemonErr
     ['nodes', domain.nodes],
     ['watches', domain.watches],
     ['transactions', domain.transactions],
-    ['outstanding', 0],
+    ['outstanding', domain.outstanding],
     ['memory', memoryOf(core, domain)],
   ];
   const lines = figures.map(([name, figure]) => `${name.padEnd(16)}: ${String(figure).padStart(8)}\n`);
@@ -126,32 +125,19 @@ function showDomain(core: StoreCore, request: Request, domid: number): DaemonErr
   return undefined;
 }
 
-/** Bytes of nodes, watches and transactions as the C daemon would account them; counted when asked, not with each request. */
+/** Dom0's own is not limited, and so not kept up to date. */
 function memoryOf(core: StoreCore, domain: Domain): number {
-  let bytes = 0;
-  const visit = (path: string, node: StoreNode): void => {
-    if (node.permissions.owner === domain.domid) {
-      bytes += nodeBytes(node.permissions.length, node.value.length, node.childBytes) + path.length;
-    }
-    if (node.children !== undefined) for (const [name, child] of node.children) visit(childText(path, name), child);
-  };
-  visit('/', core.tree.root);
+  if (domain.domid !== 0) return domain.memory;
+  let total = 0;
+  eachRecord(core.tree.root, (owner, bytes) => {
+    if (owner === 0) total += bytes;
+  });
   for (const connection of core.connections) {
-    if (connection.domid !== domain.domid) continue;
-    for (const { path, token } of connection.watches.values()) bytes += path.length + token.length;
-    for (const transaction of connection.transactions.values()) bytes += transactionBytes(transaction);
+    if (!connection.privileged) continue;
+    for (const { path, token } of connection.watches.values()) total += watchBytes(path, token);
+    for (const transaction of connection.transactions.values()) {
+      for (const node of transaction.nodes.values()) total += copyBytes(transaction, node);
+    }
   }
-  return bytes;
-}
-
-/** A transaction's copies are records of their own, named after its generation and the path. */
-function transactionBytes({ generation, nodes }: Transaction): number {
-  const prefixBytes = `${generation}/`.length;
-  let bytes = 0;
-  for (const node of nodes.values()) {
-    if (!node.present) continue;
-    bytes += nodeBytes(node.permissions.length, node.value.length, node.childBytes);
-    bytes += prefixBytes + node.path.text.length;
-  }
-  return bytes;
+  return total;
 }

@@ -5,8 +5,9 @@
 
 import { MAX_PAYLOAD_BYTES } from '../../wire.js';
 import { getNode, readNode } from '../access.js';
-import { createNode, writePermissions, writeValue } from '../changes.js';
+import { writePermissions, writeValue } from '../changes.js';
 import type { StoreCore } from '../core.js';
+import { createNode } from '../creation.js';
 import { textOf } from '../latin1.js';
 import type { DaemonError } from '../likeness.js';
 import { NodePermissions, OWNER, parseEntries, READ, WRITE } from '../node-permissions.js';

@@ -5,6 +5,7 @@
 import type { StoreCore } from '../core.js';
 import { fireForTransaction } from '../firing.js';
 import type { DaemonError } from '../likeness.js';
+import { charge, recordBytes } from '../memory.js';
 import type { Request } from '../request.js';
 import { Transaction } from '../transactions.js';
 
@@ -34,7 +35,10 @@ export function transactionEnd(core: StoreCore, request: Request): DaemonError |
   if (how !== 'T' && how !== 'F') return 'EINVAL';
   if (transaction === undefined) return 'ENOENT';
   connection.transactions.delete(transaction.id);
-  if (connection.domain !== undefined) connection.domain.transactions--;
+  if (connection.domain !== undefined) {
+    connection.domain.transactions--;
+    connection.domain.memory -= transaction.bytes;
+  }
   const problem = how === 'T' ? commit(core, request, transaction) : undefined;
   if (problem === undefined) core.acknowledge(request);
   return problem;
@@ -49,6 +53,7 @@ function commit(core: StoreCore, request: Request, transaction: Transaction): Da
     return 'EAGAIN';
   }
   request.connection.commits++;
+  chargeOwners(core, transaction);
   transaction.apply(core.tree);
   fireForTransaction(core, transaction);
   for (const [domid, change] of transaction.nodeCounts) {
@@ -56,6 +61,16 @@ function commit(core: StoreCore, request: Request, transaction: Transaction): Da
     if (domain !== undefined) domain.nodes += change;
   }
   return undefined;
+}
+
+/** For the records of the nodes that it changes; `apply` has yet to do so. */
+function chargeOwners(core: StoreCore, transaction: Transaction): void {
+  for (const node of transaction.nodes.values()) {
+    if (!node.modified) continue;
+    const { original, path } = node;
+    if (original !== undefined) charge(core, original.permissions.owner, -recordBytes(original, path.text.length));
+    if (node.present) charge(core, node.permissions.owner, recordBytes(node, path.text.length));
+  }
 }
 
 function quotaProblem(core: StoreCore, request: Request, transaction: Transaction): DaemonError | undefined {

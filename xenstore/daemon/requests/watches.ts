@@ -7,8 +7,9 @@ import type { Connection } from '../connection.js';
 import type { StoreCore } from '../core.js';
 import { dropTransactions, dropWatches } from '../lifecycle.js';
 import type { DaemonError } from '../likeness.js';
+import { isFull } from '../memory.js';
 import type { Request } from '../request.js';
-import { levelsOf, type Watch } from '../watches.js';
+import { levelsOf, type Watch, watchBytes } from '../watches.js';
 
 function isAbsolute(text: string): boolean {
   return text.startsWith('/') || text.startsWith('@');
@@ -28,6 +29,8 @@ export function watch(core: StoreCore, request: Request): DaemonError | undefine
   const key = keyOf(connection, text, token);
   if (connection.watches.has(key)) return 'EEXIST';
   if (tooMany(core, connection)) return core.rules.watchQuotaExceeded;
+  const bytes = watchBytes(key.slice(0, key.indexOf('\0')), token);
+  if (connection.domain !== undefined && isFull(core, connection.domain, bytes)) return 'ENOMEM';
   const made: Watch = {
     connection,
     path: key.slice(0, key.indexOf('\0')),
@@ -39,7 +42,10 @@ export function watch(core: StoreCore, request: Request): DaemonError | undefine
   };
   connection.watches.set(key, made);
   core.watches.add(made);
-  if (connection.domain !== undefined) connection.domain.watches++;
+  if (connection.domain !== undefined) {
+    connection.domain.watches++;
+    connection.domain.memory += bytes;
+  }
   core.acknowledge(request);
   core.event(made, made.path);
   return undefined;
@@ -73,7 +79,10 @@ export function unwatch(core: StoreCore, request: Request): DaemonError | undefi
   if (known === undefined) return 'ENOENT';
   connection.watches.delete(key);
   core.watches.remove(known);
-  if (connection.domain !== undefined) connection.domain.watches--;
+  if (connection.domain !== undefined) {
+    connection.domain.watches--;
+    connection.domain.memory -= watchBytes(known.path, token);
+  }
   core.acknowledge(request);
   return undefined;
 }
