@@ -13,7 +13,6 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
-  readFileSync,
   renameSync,
   rmdirSync,
   unlinkSync,
@@ -21,6 +20,7 @@ import {
 import { connect, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
 import { ChannelError, type ErrorCode } from '../base/errors.js';
+import { gidOf, uidOf } from '../sys/accounts.js';
 
 /** sun_path has 108 bytes, one of them for the final NUL. */
 const MAX_PATH_BYTES = 107;
@@ -59,8 +59,8 @@ export async function listenAt(server: Server, options: BindOptions): Promise<Bo
       limit: MAX_PATH_BYTES,
     });
   }
-  const uid = accountNumber('/etc/passwd', 'user', options.owner);
-  const gid = accountNumber('/etc/group', 'group', options.group);
+  const uid = uidOf(options.owner);
+  const gid = gidOf(options.group);
   makeDirectory(dirname(path), options.makeBelow);
   const stale = await isStale(path);
   const temporary = await listenAside(server, options);
@@ -173,20 +173,6 @@ export function makeDirectory(directory: string, below: string | undefined): voi
 
 export function isBelow(directory: string, top: string | undefined): boolean {
   return top !== undefined && directory.startsWith(`${top}/`);
-}
-
-/** -1 leaves it as it is. Reads the files themselves: Node has no getpwnam(3). */
-export function accountNumber(database: string, what: string, account: string | undefined): number {
-  if (account === undefined) return -1;
-  if (/^\d{1,10}$/.test(account)) return Number(account);
-  const line = readFileSync(database, 'utf8')
-    .split('\n')
-    .find((entry) => entry.startsWith(`${account}:`));
-  const number = line?.split(':')[2];
-  if (number === undefined) {
-    throw new ChannelError('account-unknown', `there is no ${what} '${account}' in ${database}`, { [what]: account });
-  }
-  return Number(number);
 }
 
 function refusal(cause: unknown, path: string): ChannelError {

@@ -17,7 +17,8 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { ChannelError } from '../base/errors.js';
-import { accountNumber, makeDirectory } from './bind.js';
+import { gidOf, uidOf } from '../sys/accounts.js';
+import { makeDirectory } from './bind.js';
 
 export interface LogPlace {
   readonly path: string;
@@ -83,8 +84,8 @@ function openExisting(path: string): number | undefined {
 }
 
 function create({ path, mode = DEFAULT_LOG_MODE, owner, group }: LogPlace): number {
-  const uid = accountNumber('/etc/passwd', 'user', owner);
-  const gid = accountNumber('/etc/group', 'group', group);
+  const uid = uidOf(owner);
+  const gid = gidOf(group);
   const fd = openSync(path, FLAGS | constants.O_CREAT | constants.O_EXCL, 0o600);
   try {
     if (uid !== -1 || gid !== -1)
@@ -100,7 +101,7 @@ function create({ path, mode = DEFAULT_LOG_MODE, owner, group }: LogPlace): numb
 function describe(fd: number, { path, owner }: LogPlace): LogDescriptor {
   const found = fstatSync(fd);
   const { ino, dev, size } = found;
-  const isOurs = found.uid === process.geteuid?.() || found.uid === accountNumber('/etc/passwd', 'user', owner);
+  const isOurs = found.uid === process.geteuid?.() || found.uid === uidOf(owner);
   // A second name may be how somebody gets us to write into a file of another's.
   if (!found.isFile() || found.nlink !== 1 || !isOurs) {
     closeSync(fd);

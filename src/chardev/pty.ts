@@ -9,10 +9,10 @@
 import { chmodSync, chownSync } from 'node:fs';
 import type { Clock } from '../base/clock.js';
 import { type Logger, silentLogger } from '../base/log.js';
+import { gidOf, uidOf } from '../sys/accounts.js';
 import type { PollEvents } from '../sys/poll.js';
 import { Pty } from '../sys/pty.js';
 import { PtySlave } from '../sys/pty-slave.js';
-import { accountNumber } from './bind.js';
 import type { Chardev, ChardevEvents, CloseOptions } from './chardev.js';
 import { watchLine } from './line-watch.js';
 import { linkPty, type PtyLink } from './pty-link.js';
@@ -161,8 +161,8 @@ export class PtyChardev implements Chardev {
   /** The group is our own unless another is asked for: devpts gives it to `tty`, which write(1) has. */
   #admitOnly(slavePath: string): void {
     const { mode = DEFAULT_PTY_MODE, owner, group } = this.#options;
-    const uid = accountNumber('/etc/passwd', 'user', owner);
-    const gid = accountNumber('/etc/group', 'group', group);
+    const uid = uidOf(owner);
+    const gid = gidOf(group);
     chownSync(slavePath, uid, gid === -1 ? (process.getegid?.() ?? -1) : gid);
     chmodSync(slavePath, mode);
   }

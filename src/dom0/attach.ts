@@ -21,6 +21,7 @@ import {
 import { printable } from '../console/name.js';
 import { type ChannelSpec, checkSocketPath } from '../console/spec.js';
 import { parseXenbusState } from '../console/xenbus-state.js';
+import { gidOf, uidOf } from '../sys/accounts.js';
 import { consoleIds } from './channels.js';
 import { type Domain, describeDomain, readDomain, resolveDomain } from './domains.js';
 import { type Dom0Environment, mapBounded } from './environment.js';
@@ -71,7 +72,7 @@ export async function attach(store: Store, request: AttachRequest, env: Dom0Envi
   if (unserved !== undefined) warnings.push(unserved);
   const path = spec.path ?? defaultPath(env.runDirectory, domain.domid, spec.name);
   checkSocketPath(path);
-  if (env.backendDomid === 0 && spec.connect !== true) await checkPathIsFree(path, spec, env.runDirectory);
+  if (env.backendDomid === 0) await checkHostEnd(path, spec, env.runDirectory);
   await checkAlive(store, domain);
 
   const { formerDomids = [] } = request;
@@ -102,6 +103,13 @@ export async function attach(store: Store, request: AttachRequest, env: Dom0Envi
     warnings,
     writes,
   };
+}
+
+/** What the daemon of this host would stumble over when it opens the host end. */
+async function checkHostEnd(path: string, spec: ChannelSpec, runDirectory: string): Promise<void> {
+  uidOf(spec.owner);
+  gidOf(spec.group);
+  if (spec.connect !== true) await checkPathIsFree(path, spec, runDirectory);
 }
 
 async function daemonWarnings(env: Dom0Environment, address: ChannelAddress): Promise<string[]> {

@@ -163,6 +163,16 @@ describe('a refused command', () => {
       4,
       '/etc/passwd cannot be used for a channel: something else stands there, and is left alone [path-not-a-socket]',
     ],
+    [
+      ['attach', 'web', 'a', '--owner', 'nosuchuser'],
+      2,
+      "there is no user 'nosuchuser' in /etc/passwd [account-unknown]",
+    ],
+    [
+      ['attach', 'web', 'a', '--group', 'nosuchgroup'],
+      2,
+      "there is no group 'nosuchgroup' in /etc/group [account-unknown]",
+    ],
     [['detach', 'db1', 'a'], 3, 'domain 1 (db1) has no channel "a" [channel-not-found]'],
     [
       ['detach', 'db1', 'made.by.xl'],
