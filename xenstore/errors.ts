@@ -48,6 +48,7 @@ export const WIRE_ERROR_MEANING: Readonly<Record<WireError, string>> = {
 /** What only this side can notice. */
 export type LocalError =
   | 'unreachable' // no daemon at the socket or device
+  | 'not-permitted' // the socket or device may not be opened
   | 'disconnected' // the connection broke while a request was in flight
   | 'closed' // the client was closed by its owner
   | 'protocol' // the peer sent what no xenstored sends

@@ -6,6 +6,7 @@ const CODES: Partial<Record<XenstoreErrorCode, ErrorCode>> = {
   EACCES: 'permission-denied',
   EPERM: 'permission-denied',
   unreachable: 'store-unreachable',
+  'not-permitted': 'permission-denied',
   disconnected: 'store-unreachable',
   conflict: 'store-conflict',
   timeout: 'wait-timeout',

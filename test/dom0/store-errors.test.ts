@@ -33,6 +33,7 @@ describe('an error of xenstore', () => {
     ['EACCES', 'permission-denied', 5],
     ['EPERM', 'permission-denied', 5],
     ['unreachable', 'store-unreachable', 8],
+    ['not-permitted', 'permission-denied', 5],
     ['disconnected', 'store-unreachable', 8],
     ['conflict', 'store-conflict', 4],
     ['timeout', 'wait-timeout', 6],

@@ -42,8 +42,8 @@ export class XenstoreClient extends RequestOperations implements Store {
   /**
    * Connects to the daemon at `options.path`, or where libxenstore would look for it: XENSTORED_PATH,
    * XENSTORED_RUNDIR, /run/xenstored/socket, /dev/xen/xenbus.
-   * Throws XenstoreError `unreachable` with the paths and the errno of each; the reason of `signal` when it was
-   * aborted. This first connection is tried once only.
+   * Throws XenstoreError `unreachable` with the paths and the errno of each, or `not-permitted`; the reason of
+   * `signal` when it was aborted. This first connection is tried once only.
    */
   static async connect(options: ConnectOptions = {}): Promise<XenstoreClient> {
     const watches = new WatchRegistry(options.onListenerError ?? warn);

@@ -62,7 +62,7 @@ export interface OpenedTransport {
 
 type OpenOptions = Pick<ConnectOptions, 'openDevice' | 'signal' | 'clock' | 'via'>;
 
-/** Opens the first path that works. Throws XenstoreError `unreachable` that names each path with its errno. */
+/** Opens the first path that works. Throws XenstoreError `unreachable` with each path and its errno, or `not-permitted`. */
 export async function openTransport(paths: readonly string[], options: OpenOptions): Promise<OpenedTransport> {
   const { via } = options;
   if (via !== undefined) return openVia(via.name, via.open);
@@ -110,7 +110,7 @@ function unreachable(failures: readonly { path: string; cause: unknown }[]): Xen
   const refused = failures.find(({ cause }) => ['EACCES', 'EPERM'].includes(errnoOf(cause)));
   if (refused !== undefined) {
     return new XenstoreError(
-      'unreachable',
+      'not-permitted',
       `no permission to open the xenstore at ${refused.path} (${errnoOf(refused.cause)}): this usually needs root`,
       { cause: refused.cause },
     );

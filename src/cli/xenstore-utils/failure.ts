@@ -31,7 +31,7 @@ const SENTENCES: Readonly<Record<string, string>> = {
 };
 
 export function strerror(error: unknown): string {
-  const code = error instanceof XenstoreError && error.code !== 'unreachable' ? error.code : causeCode(error);
+  const code = error instanceof XenstoreError && SENTENCES[error.code] !== undefined ? error.code : causeCode(error);
   return SENTENCES[code] ?? (error instanceof Error ? error.message : String(error));
 }
 

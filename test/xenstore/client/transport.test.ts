@@ -97,7 +97,7 @@ describe('XenstoreClient.connect', () => {
     const path = await pty();
     const openDevice = () => Promise.reject(Object.assign(new Error(`${code}: refused`), { code }));
     await expect(XenstoreClient.connect({ path, openDevice })).rejects.toMatchObject({
-      code: 'unreachable',
+      code: 'not-permitted',
       message: `no permission to open the xenstore at ${path} (${code}): this usually needs root`,
       cause: { code },
     });
