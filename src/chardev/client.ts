@@ -2,9 +2,10 @@
  * One accepted connection: writes that say exactly how much the kernel took, and an input that survives the client.
  * Knows nothing of roles or of other clients.
  */
-import { readSync, writeSync } from 'node:fs';
+import { readSync } from 'node:fs';
 import { type Server, Socket } from 'node:net';
 import { shutdownRead } from '../sys/shutdown.js';
+import { writeNow } from '../sys/write.js';
 
 /**
  * What waits for room in the client's socket. Linux takes or refuses a piece of this size as a whole
@@ -80,15 +81,9 @@ export class Client {
    */
   write(bytes: Uint8Array): number {
     if (this.blocked) return 0;
-    let taken = 0;
-    while (taken < bytes.length) {
-      const count = this.#tryWrite(bytes, taken);
-      if (count === undefined) return taken;
-      if (count === 0) break;
-      taken += count;
-    }
-    if (taken < bytes.length) taken += this.#wait(bytes.subarray(taken, taken + WAITING_BYTES));
-    return taken;
+    const taken = this.#tryWrite(bytes);
+    if (taken === undefined) return 0;
+    return taken === bytes.length ? taken : taken + this.#wait(bytes.subarray(taken, taken + WAITING_BYTES));
   }
 
   pause(): void {
@@ -101,7 +96,7 @@ export class Client {
 
   /** Finds out whether the client has gone altogether, which an end of its input does not tell. */
   probe(): void {
-    if (!this.blocked) this.#tryWrite(NOTHING, 0);
+    if (!this.blocked) this.#tryWrite(NOTHING);
   }
 
   /** Ends the connection. With `drain` the client can send no more and everything it sent comes back in `onGone`. */
@@ -125,17 +120,15 @@ export class Client {
     else if (this.#state === 'ending') this.#keep(Buffer.from(bytes));
   }
 
-  /** Bytes written; 0 when there is no room; undefined when the client has gone, which is dealt with. */
-  #tryWrite(bytes: Uint8Array, from: number): number | undefined {
-    try {
-      return writeSync(this.#fd, bytes, from, bytes.length - from);
-    } catch (error) {
-      if (isBusy(error)) return 0;
-      this.#salvage();
-      this.#state = 'ending';
-      queueMicrotask(() => this.#finish());
-      return undefined;
-    }
+  /** Bytes written; fewer than all when there is no more room; undefined when the client has gone, which is dealt with. */
+  #tryWrite(bytes: Uint8Array): number | undefined {
+    const written = writeNow(this.#fd, bytes);
+    if (written === 'busy') return 0;
+    if (written !== 'refused') return written;
+    this.#salvage();
+    this.#state = 'ending';
+    queueMicrotask(() => this.#finish());
+    return undefined;
   }
 
   #wait(bytes: Uint8Array): number {
@@ -228,8 +221,4 @@ function readingInto(accepted: Socket, onBytes: (bytes: Uint8Array) => void): So
 export function descriptorOf(socket: Socket | Server): number {
   const handle = (socket as unknown as { _handle?: { fd?: number } })._handle;
   return handle?.fd ?? -1;
-}
-
-function isBusy(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && (error.code === 'EAGAIN' || error.code === 'EINTR');
 }
