@@ -3,6 +3,12 @@
  * pauses the client as soon as something stays here.
  */
 
+/** What a ring is to this queue. */
+export interface InputTaker {
+  /** Takes what it has room for of `bytes` from `from` on, and says how much that was. */
+  writeIn(bytes: Uint8Array, from: number): number;
+}
+
 export class InputQueue {
   #pieces: Uint8Array[] = [];
   /** Bytes of the first piece that are gone already. */
@@ -29,11 +35,11 @@ export class InputQueue {
     this.#pieces.push(Buffer.from(last.subarray(from)));
   }
 
-  /** Offers bytes to `take` until it takes less than all; returns how many it took. */
-  drainTo(take: (bytes: Uint8Array, from: number) => number): number {
+  /** Offers bytes to `taker` until it takes less than all; returns how many it took. */
+  drainTo(taker: InputTaker): number {
     let taken = 0;
     for (let piece = this.#pieces[0]; piece !== undefined; piece = this.#pieces[0]) {
-      const count = take(piece, this.#from);
+      const count = taker.writeIn(piece, this.#from);
       taken += count;
       this.#size -= count;
       this.#from += count;

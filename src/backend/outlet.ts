@@ -145,7 +145,10 @@ export class Outlet {
    * a crash may repeat but not lose it (design D23).
    */
   #takeBatched(ring: BackendRing): number {
-    this.#batch ??= this.#batches.borrow();
+    if (this.#batch === undefined) {
+      if (ring.outIsEmpty()) return 0;
+      this.#batch = this.#batches.borrow();
+    }
     const count = ring.peekOut(this.#batch, this.#batched);
     if (count === 0) return 0;
     this.#batched += count;

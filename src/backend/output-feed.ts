@@ -41,6 +41,7 @@ export class OutputFeed {
 
   push(bytes: Uint8Array): void {
     this.#keep(this.offset - bytes.length).append(bytes);
+    if (this.#followers.size === 0) return;
     for (const follower of this.#followers) follower.onBytes(bytes);
   }
 

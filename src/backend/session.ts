@@ -235,7 +235,7 @@ export class ChannelSession implements ChardevEvents {
     this.#answering = false;
     if (this.#nonce !== undefined) return this.#answer(ring, this.#nonce);
     if (this.#input.size === 0 || !this.#mayWrite) return 0;
-    const count = this.#input.drainTo((bytes, from) => ring.writeIn(bytes, from));
+    const count = this.#input.drainTo(ring);
     this.#figures.toGuestBytes += count;
     if (count > 0 && this.#input.size === 0) this.#chardev.resumeInput();
     return count;

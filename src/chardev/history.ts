@@ -70,7 +70,7 @@ export class History {
   append(bytes: Uint8Array): void {
     const toFirst = Math.min(bytes.length, this.#firstLimit - this.#firstSize);
     if (toFirst > 0) this.#appendFirst(bytes.subarray(0, toFirst));
-    if (toFirst < bytes.length) this.#appendRecent(bytes.subarray(toFirst));
+    if (toFirst < bytes.length) this.#appendRecent(toFirst === 0 ? bytes : bytes.subarray(toFirst));
   }
 
   /**
@@ -122,10 +122,13 @@ export class History {
     this.#recent = grown(this.#recent, wanted, this.#recentLimit);
     const skipped = Math.max(0, bytes.length - this.#recentLimit);
     const from = (stored + skipped) % this.#recentLimit;
-    const piece = bytes.subarray(skipped);
-    const untilWrap = Math.min(piece.length, this.#recentLimit - from);
-    this.#recent.set(piece.subarray(0, untilWrap), from);
-    if (untilWrap < piece.length) this.#recent.set(piece.subarray(untilWrap), 0);
+    const piece = skipped === 0 ? bytes : bytes.subarray(skipped);
+    const untilWrap = this.#recentLimit - from;
+    if (piece.length <= untilWrap) this.#recent.set(piece, from);
+    else {
+      this.#recent.set(piece.subarray(0, untilWrap), from);
+      this.#recent.set(piece.subarray(untilWrap), 0);
+    }
     this.#total += bytes.length;
   }
 

@@ -136,7 +136,8 @@ export class BackendRing {
     if (count <= 0) return 0;
     const start = this.#inProd & (IN_BYTES - 1);
     const first = Math.min(count, IN_BYTES - start);
-    this.#bytes.set(source.subarray(from, from + first), OFFSET.in + start);
+    const whole = first === source.length;
+    this.#bytes.set(whole ? source : source.subarray(from, from + first), OFFSET.in + start);
     if (first < count) this.#bytes.set(source.subarray(from + first, from + count), OFFSET.in);
     this.#inProd = (this.#inProd + count) >>> 0;
     Atomics.store(this.#words, WORD.inProd, this.#inProd | 0);
