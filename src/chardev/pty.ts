@@ -54,7 +54,15 @@ export class PtyChardev implements Chardev {
   #paused = false;
   #writeBlocked = false;
   #wanted = '';
-  #figures = { bytesToClient: 0, bytesFromClient: 0, clients: 0, inputDroppedBytes: 0, modeResets: 0 };
+  #figures = {
+    bytesToClient: 0,
+    bytesFromClient: 0,
+    /** Since the line was opened by somebody and nobody had it open before. */
+    bytesFromWriter: 0,
+    clients: 0,
+    inputDroppedBytes: 0,
+    modeResets: 0,
+  };
 
   constructor(options: PtyChardevOptions) {
     this.#options = options;
@@ -185,6 +193,7 @@ export class PtyChardev implements Chardev {
     if (present && !this.#connected) {
       this.#connected = true;
       this.#figures.clients++;
+      this.#figures.bytesFromWriter = 0;
       this.#events?.onClient(true);
     } else if (!present) {
       // Also of one who came and went between two looks.
@@ -227,6 +236,7 @@ export class PtyChardev implements Chardev {
     }
     if (have > 0) {
       this.#figures.bytesFromClient += have;
+      this.#figures.bytesFromWriter += have;
       this.#events?.onInput(Buffer.from(readBuffer.subarray(0, have)));
     }
     return last === 'hung-up' ? 'hung-up' : last === 0 ? 'all' : 'more';

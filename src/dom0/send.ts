@@ -64,20 +64,9 @@ class Sending {
   constructor(socket: Socket, request: SendRequest) {
     this.#socket = socket;
     this.#request = request;
-    const { end, signal, onOutput } = request;
+    const { signal, onOutput } = request;
     socket.on('data', onOutput);
-    // The daemon sends away who writes while another client does.
-    const closed = (): void =>
-      this.stop(
-        new ChannelError(
-          'channel-closed',
-          `${end.label}: the other side closed the connection before everything was ${request.waitConsumed ? 'taken' : 'sent'}; another client may be writing, or the channel is gone`,
-          { sentBytes: this.#sentBytes },
-        ),
-      );
-    socket.on('end', closed);
-    socket.on('error', closed);
-    socket.on('close', closed);
+    for (const event of ['end', 'error', 'close']) socket.on(event, this.#onClosed);
     signal.addEventListener('abort', () => this.stop(signal.reason as Error), { once: true });
     if (signal.aborted) this.stop(signal.reason as Error);
   }
@@ -122,10 +111,25 @@ class Sending {
   }
 
   close(): void {
-    this.#socket.removeAllListeners();
     this.#socket.on('error', () => {});
+    // Only ours: a terminal has one by which its descriptor is closed.
+    this.#socket.off('data', this.#request.onOutput);
+    for (const event of ['end', 'error', 'close']) this.#socket.off(event, this.#onClosed);
     this.#socket.destroy();
   }
+
+  /** The daemon sends away who writes while another client does. */
+  readonly #onClosed = (): void => {
+    const { end, waitConsumed } = this.#request;
+    const what = waitConsumed ? 'taken' : 'sent';
+    this.stop(
+      new ChannelError(
+        'channel-closed',
+        `${end.label}: the other side closed the connection before everything was ${what}; another client may be writing, or the channel is gone`,
+        { sentBytes: this.#sentBytes },
+      ),
+    );
+  };
 
   async *#interruptible(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
     const iterator = source[Symbol.asyncIterator]();

@@ -70,6 +70,26 @@ describe('xenchannel send', () => {
     expect(got.equals(bytes)).toBe(true);
   });
 
+  it('sees also through a terminal when the guest has taken the last byte, and of each sender its own bytes', async () => {
+    const { host, env, file } = await bench();
+    const name = 'org.example.tty';
+    const { tty } = await host.plug({ name, connection: 'pty', path: file('line'), speakFirst: true });
+    writeFileSync(file('config'), pattern(20_000));
+    for (let times = 0; times < 2; times++) {
+      const running = start(env, ['send', '1', name, file('config'), '--wait-consumed', '--timeout', '20']);
+      expect((await guestTakes(tty, 20_000)).equals(pattern(20_000))).toBe(true);
+      expect([await running.done, running.err.text]).toEqual([0, '']);
+    }
+  });
+
+  it('says of a directory which one it is', async () => {
+    const { xc, file } = await bench();
+    expect(await xc('send', '1', NAME, file('.'))).toMatchObject({
+      code: 2,
+      err: `xenchannel: ${file('.')} is a directory: it cannot be sent [usage-invalid]\n`,
+    });
+  });
+
   it('exits with 6 and says how many bytes were left when the guest hangs', async () => {
     const { xc, file, host } = await bench();
     writeFileSync(file('config'), pattern(20_000));

@@ -1,5 +1,6 @@
 /** `xenchannel send`: a file or stdin into a channel. */
 import type { Command } from 'commander';
+import { ChannelError } from '../../base/errors.js';
 import { dom0EnvironmentOf, withStore } from '../context.js';
 import { formatExactBytes } from '../human.js';
 import type { Io } from '../io.js';
@@ -18,7 +19,8 @@ Examples:
   tar c . | xenchannel send db1 org.example.files
 
 Without --wait-consumed it ends when the daemon has everything, who delivers it also when nobody is connected any more.
-What the guest says meanwhile goes to stdout. A timeout exits with 6 and says how many bytes were left.
+What the guest says meanwhile goes to stdout. A timeout exits with 6 and says how many bytes were left. It works on a
+channel with --connection pty, too, as long as nobody has the terminal open; a channel with --connect has its client.
 `;
 
 export function addSend(program: Command, io: Io): void {
@@ -55,6 +57,8 @@ async function runSend(io: Io, { domain, name, file }: Target, options: Options)
     const target = { domain, name, ...(deviceId === undefined ? {} : { deviceId }) };
     const end = await withStore(io, (store) => findHostEnd(store, target, env));
     const stat = await handle?.stat();
+    if (stat?.isDirectory() === true)
+      throw new ChannelError('usage-invalid', `${file} is a directory: it cannot be sent`, { file: file ?? null });
     const progress = new ProgressLine(io, stat?.isFile() === true ? stat.size : undefined);
     const source = handle?.createReadStream({ autoClose: false }) ?? io.stdin;
     const result = await send(
