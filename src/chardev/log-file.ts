@@ -7,6 +7,7 @@
  */
 import { write as writeAsync } from 'node:fs';
 import type { Clock, Timer } from '../base/clock.js';
+import { ChannelError } from '../base/errors.js';
 import { type Logger, silentLogger } from '../base/log.js';
 import { BackOff } from './back-off.js';
 import { NEWLINE, PREFIX_BYTES, type RenderedLines, renderLines } from './log-lines.js';
@@ -187,7 +188,7 @@ export class LogFile {
   }
 
   #failed(cause: unknown, file?: LogDescriptor): void {
-    const errno = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
+    const errno = reasonOf(cause);
     this.#figures.failures++;
     // Once for each reason; the count says how often.
     if (errno !== this.#failing) this.#log.log('warn', `log cannot be written: ${errno}`, { errno });
@@ -225,4 +226,13 @@ export class LogFile {
       };
     });
   }
+}
+
+/** The kernel's word for it, where there is one. */
+function reasonOf(cause: unknown): string {
+  if (cause instanceof ChannelError) {
+    const { errno } = cause.details;
+    return typeof errno === 'string' ? errno : cause.code;
+  }
+  return cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
 }

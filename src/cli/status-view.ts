@@ -93,6 +93,11 @@ function figureFacts(figures: Figures): Fact[] {
   const limit = numberOf(figures, 'spoolLimitBytes');
   facts.push(['spool', `${exact('spoolBytes')} of ${formatBytes(limit)} wait for a client`]);
   facts.push(['dropped', describeDrops(figures)]);
+  const logError = groupOf(figures, 'chardev')?.['logError'];
+  if (typeof logError === 'string' && logError !== '') {
+    const waiting = formatExactBytes(numberOf(groupOf(figures, 'chardev'), 'logQueueBytes'));
+    facts.push(['log', `cannot be written (${cell(logError)}): ${waiting} wait, it is tried again`]);
+  }
   const recovered = groupOf(figures, 'recovered');
   if (recovered !== null) {
     const at = cell(String(recovered['at']));
@@ -112,6 +117,7 @@ function describeDrops(figures: Figures): string {
     [numberOf(figures, 'droppedBytes'), "of the guest's output"],
     [numberOf(chardev, 'inputDroppedBytes'), "of clients' input"],
     [numberOf(chardev, 'viewerDroppedBytes'), 'for slow viewers'],
+    [numberOf(chardev, 'logDroppedBytes'), 'for the log'],
   ] as const;
   const told = drops.filter(([bytes]) => bytes > 0).map(([bytes, what]) => `${formatExactBytes(bytes)} ${what}`);
   return told.length === 0 ? 'nothing' : told.join(', ');

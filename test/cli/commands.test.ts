@@ -332,7 +332,7 @@ describe('xenchannel status', () => {
     droppedBytes: 42 * 1024,
     gap: { at: '2026-01-01T00:00:00.000Z', reason: 'no-handover' },
     problems: [{ code: 'path-in-use', message: 'another server listens on /x' }],
-    chardev: { viewers: 2, viewerDroppedBytes: 7 },
+    chardev: { viewers: 2, viewerDroppedBytes: 7, logError: 'ENOSPC', logQueueBytes: 1500, logDroppedBytes: 9 },
   };
 
   it('says for people what there is to say, each figure once', async () => {
@@ -355,7 +355,8 @@ describe('xenchannel status', () => {
         '  traffic    1.5 KiB (1536) from the guest, 3 bytes to it',
         '  pending    2 bytes that the guest has not taken, held back until the guest speaks or claims to be open',
         '  spool      512 bytes of 1 MiB wait for a client',
-        "  dropped    42 KiB (43008) of the guest's output, 7 bytes for slow viewers",
+        "  dropped    42 KiB (43008) of the guest's output, 7 bytes for slow viewers, 9 bytes for the log",
+        '  log        cannot be written (ENOSPC): 1.5 KiB (1500) wait, it is tried again',
         '  gap        bytes may be missing or repeated around 2026-01-01T00:00:00.000Z (no-handover)',
         '  problem    another server listens on /x [path-in-use]',
         '',
