@@ -67,10 +67,21 @@ function describeState(channel: ChannelStatus): string {
 }
 
 function describeHostEnd(channel: ChannelStatus): string {
-  const viewers = numberOf(groupOf(channel.figures, 'chardev'), 'viewers');
+  const chardev = groupOf(channel.figures, 'chardev');
+  // Only one that connects counts that.
+  if (typeof chardev?.['failedConnects'] === 'number') return describeServer(channel, chardev);
+  const viewers = numberOf(chardev, 'viewers');
   const looking = viewers === 0 ? '' : `, ${viewers} look${viewers === 1 ? 's' : ''} on`;
   const client = hostOpenOf(channel) ? 'a client is connected' : 'no client';
   return `${cell(channel.connection)} ${cell(channel.path)}: ${client}${looking}`;
+}
+
+function describeServer(channel: ChannelStatus, chardev: Figures): string {
+  const where = `connects to ${cell(channel.path)}`;
+  if (hostOpenOf(channel)) return `${where}: connected`;
+  const error = chardev['lastError'];
+  const why = typeof error === 'string' && error !== '' ? ` (${cell(error)})` : '';
+  return `${where}: nobody answers${why}, it is tried again`;
 }
 
 /** The daemon knows it at once, xenstore a little later. */

@@ -366,6 +366,23 @@ describe('xenchannel status', () => {
     expect(verbose.out).toMatch(/^ {4}chardev\.viewers: +2$/m);
   });
 
+  it.each([
+    [
+      { hostOpen: false, chardev: { failedConnects: 3, lastError: 'ENOENT' } },
+      'nobody answers (ENOENT), it is tried again',
+    ],
+    [{ hostOpen: true, chardev: { failedConnects: 3, lastError: '' } }, 'connected'],
+  ])('says of a channel that connects whether its server is there: %j', async (figures, words) => {
+    await xc('attach', 'db1', 'a', '--connect', '/run/broker.sock');
+    const control = await serveControl(
+      { runDirectory: host.runDirectory, backendDomid: 0, clock: { now: Date.now, after: () => ({ cancel() {} }) } },
+      { pid: 42, startedAt: '2026-01-02T00:00:00.000Z', channels: [{ ...FIGURES, ...figures }] },
+    );
+    const { out } = await xc('status', 'db1', 'a');
+    control.close();
+    expect(out).toContain(`  host end   connects to /run/broker.sock: ${words}\n`);
+  });
+
   it('says when no daemon runs', async () => {
     await xc('attach', 'db1', 'a');
     const { code, out } = await xc('status');
