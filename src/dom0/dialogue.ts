@@ -31,11 +31,12 @@ export interface Dialogue {
   close(): void;
 }
 
-/** Throws `writer-present`, `daemon-unreachable`, `permission-denied`. */
+/** Throws `writer-present`, `range-gone` (not reached yet), `daemon-unreachable`, `permission-denied`. */
 export async function openDialogue(request: DialogueRequest, env: Dom0Environment): Promise<Dialogue> {
   const { end, readOnly, since, force, signal } = request;
   // Only our daemon can show output beside the client, or tell one client from another.
   if (end.server !== 'native') return openForeign(request);
+  if (typeof since === 'number') await checkReached(end, since, env);
   if (readOnly) {
     // What comes from now on, not from the moment at which the first answer is on its way.
     const now = since ?? ((await fetchFigures(env, end))?.['fromGuestBytes'] as number | undefined);
@@ -48,6 +49,17 @@ export async function openDialogue(request: DialogueRequest, env: Dom0Environmen
   // Everything comes by offset then; what the daemon gives its client is the same once more.
   socket.resume();
   return dialogueOf(followed(request, env), socket);
+}
+
+/** An offset from before the daemon counted anew, or a mistyped one: from there on nothing would ever come. */
+async function checkReached(end: HostEnd, since: number, env: Dom0Environment): Promise<void> {
+  const total = (await fetchFigures(env, end))?.['fromGuestBytes'];
+  if (typeof total !== 'number' || since <= total) return;
+  throw new ChannelError(
+    'range-gone',
+    `${end.label}: offset ${since} has not been reached yet, the guest has sent ${total} bytes`,
+    { since, total },
+  );
 }
 
 /** Who took our place as the writing client since `startMs`; undefined: nobody did, or nobody can say. */

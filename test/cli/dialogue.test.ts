@@ -120,6 +120,16 @@ describe('xenchannel connect --since', () => {
   });
 });
 
+describe('xenchannel connect --since with an offset that the output has not reached', () => {
+  it.each([[[]], [['--read-only']]])('exits with 3 and says how far it is, with %j', async (options) => {
+    const { connect, say } = await bench();
+    await say('0123456789');
+    const running = connect(new FakeTerminal(), '--since', '11', ...options);
+    expect(await running.done).toBe(3);
+    expect(running.err.text).toMatch(/offset 11 has not been reached yet, the guest has sent 10 bytes \[range-gone\]/);
+  });
+});
+
 describe('xenchannel connect where another client writes', () => {
   it('exits with 4 and says what else can be done', async () => {
     const { host, path, connect } = await bench();
