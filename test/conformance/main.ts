@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { GenuineDaemon, type GenuineKind } from './peers/genuine.js';
 import { OurDaemon } from './peers/ours.js';
 import { randomSplit } from './random.js';
+import { checkClient } from './suites/client.js';
 import { comparePyxs } from './suites/pyxs.js';
 import { runRandom } from './suites/random.js';
 import { judge, loadScripts, RECORDED_FROM, type Report, record, runScripts, type Scripts } from './suites/scripts.js';
@@ -183,6 +184,22 @@ async function watchLoad(setting: Setting): Promise<boolean> {
   );
 }
 
+async function ourClient(setting: Setting): Promise<boolean> {
+  let good = true;
+  for (const like of ['xenstored-4.17', 'oxenstored-4.17'] as const) {
+    const started = Date.now();
+    const reports = await withBoth({ ...setting, like }, async (genuine, ours) => [
+      await checkClient(like, genuine),
+      await checkClient(`ours, like ${like}`, ours),
+    ]);
+    const problems = reports.flatMap((report) => report.problems);
+    const run = reports.reduce((sum, report) => sum + report.run, 0);
+    const report = { run, equal: run - problems.length, explained: 0, problems };
+    good = show(`our client: ${like} and ours`, report, started) && good;
+  }
+  return good;
+}
+
 async function recordAll(setting: Setting): Promise<boolean> {
   const scripts = scriptsOf(setting, RECORDED_FROM);
   const outcomes = await runScripts(scripts, () => GenuineDaemon.start(setting.like, setting.cache));
@@ -200,6 +217,7 @@ const SUITES: Readonly<Record<string, (setting: Setting) => Promise<boolean>>> =
   tools: toolsOnBoth,
   official: officialTest,
   load: watchLoad,
+  client: ourClient,
   pyxs: pyxsOnBoth,
   random: randomAgainstGenuine,
   stress: stressOurs,
