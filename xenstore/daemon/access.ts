@@ -33,6 +33,7 @@ export function touch(
     transaction.failed = true;
     return core.rules.quotaExceeded;
   }
+  request.connection.domain?.noteMaximum('transaction-nodes', transaction.nodes.size + 1);
   const original = core.tree.find(path);
   const permissions = original ?? core.tree.root;
   const node = new TransactionNode(
@@ -76,7 +77,7 @@ function errorFromParents(
 /** The deepest proper ancestor that the transaction sees; each access on the way up is recorded. */
 export function nearestInTransaction(core: StoreCore, request: Request, path: Path): NodeView | DaemonError {
   for (let at = path; ; ) {
-    const parent = core.paths.get(at.parentText, false);
+    const parent = core.paths.get(at.parentText);
     const node = parent === undefined ? undefined : readNode(core, request, parent);
     if (node !== undefined) return node;
     if (parent === undefined || parent.isRoot) return core.tree.root;

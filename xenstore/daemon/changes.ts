@@ -97,10 +97,12 @@ export function isTooLarge(
   valueBytes: number,
   childBytes: number,
 ): boolean {
-  return (
-    !request.connection.privileged &&
-    nodeBytes(permissionCount, valueBytes, childBytes) >= core.quota(request.connection, 'node-size')
-  );
+  const { connection } = request;
+  if (connection.privileged) return false;
+  const bytes = nodeBytes(permissionCount, valueBytes, childBytes);
+  if (bytes >= core.quota(connection, 'node-size')) return true;
+  connection.domain?.noteMaximum('node-size', bytes);
+  return false;
 }
 
 /**

@@ -4,14 +4,14 @@
  */
 import { encodeMessage, MAX_PAYLOAD_BYTES, Op } from '../wire.js';
 import type { Connection } from './connection.js';
-import { DomainTable } from './domains.js';
+import { DomainTable, type OwnQuotas } from './domains.js';
 import { type DaemonError, LIKENESS, type Likeness, type LikenessRules } from './likeness.js';
 import { isHeard, lacksRoomForEvent, lacksRoomForReply } from './memory.js';
 import type { Asked } from './message-queue.js';
 import { NodePermissions, PRIVATE_TO_DOM0 } from './node-permissions.js';
 import { OutputPool } from './output.js';
 import { OxMachine } from './oxenstored/machine.js';
-import { type Path, PathCache } from './paths.js';
+import { countedLength, type Path, PathCache } from './paths.js';
 import { DOMID_ANY } from './permission-check.js';
 import { defaultQuotas, type QuotaName, type Quotas, SOFT_MEMORY_BYTES } from './quota.js';
 import type { Request } from './request.js';
@@ -42,7 +42,11 @@ export class StoreCore {
   readonly quotas: Quotas;
   /** Above it the genuine daemon writes to syslog. */
   softMemoryBytes = SOFT_MEMORY_BYTES;
-  readonly paths: PathCache;
+  /** The highest figures of any domain but dom0 (Xen 4.22). */
+  readonly maxima = new Map<QuotaName, number>();
+  /** What the daemon would trace; kept for those who ask (Xen 4.22). */
+  readonly logSwitches = new Set(['obj', 'io']);
+  readonly paths = new PathCache();
   readonly special: Record<SpecialName, NodePermissions>;
   readonly connections = new Set<Connection>();
   /** Order in which dom0's sockets were opened and domains introduced: the order in which the daemon serves them. */
@@ -65,9 +69,8 @@ export class StoreCore {
   constructor({ like, domainExists, tracer }: CoreOptions) {
     this.tracer = tracer;
     this.rules = LIKENESS[like];
-    this.domains = new DomainTable(domainExists);
     this.quotas = defaultQuotas(this.rules);
-    this.paths = new PathCache(() => this.quotas['path-max']);
+    this.domains = new DomainTable(domainExists, () => this.#ownQuotas());
     this.special = {
       '@introduceDomain': PRIVATE_TO_DOM0,
       '@releaseDomain': this.rules.releaseWatchableByAll
@@ -93,6 +96,11 @@ export class StoreCore {
     }
   }
 
+  #ownQuotas(): OwnQuotas | undefined {
+    if (!this.rules.features) return undefined;
+    return { quotas: { ...this.quotas }, softMemoryBytes: this.softMemoryBytes, maxima: this.maxima };
+  }
+
   /** A limit for the domain behind `connection`: its own where it has one. */
   quota(connection: Connection, name: QuotaName): number {
     return connection.domain?.quotas?.[name] ?? this.quotas[name];
@@ -101,10 +109,12 @@ export class StoreCore {
   /** The path that `text` means to `connection`, or undefined if it is not legal. */
   resolve(connection: Connection, text: string): Path | undefined {
     const limited = this.rules.pathQuotaForAll || !connection.privileged;
+    const limit = limited ? this.quota(connection, 'path-max') : Number.POSITIVE_INFINITY;
     // Most paths are absolute; '@' is left alone and then fails as a path.
     const first = text.charCodeAt(0);
     const absolute = first === 0x2f || first === 0x40 ? text : connection.base + text;
-    return this.paths.get(absolute, limited);
+    if (this.rules.features) connection.domain?.noteMaximum('path-max', countedLength(absolute));
+    return this.paths.get(absolute, limit);
   }
 
   /** A reply; `text` is latin-1. */

@@ -178,7 +178,7 @@ function plant(
   const made: TransactionNode[] = [];
   let at = parent;
   for (const name of names) {
-    const path = core.paths.get(childText(at.path.text, name), false);
+    const path = core.paths.get(childText(at.path.text, name));
     const node = path === undefined ? 'EINVAL' : touch(core, request, transaction, path);
     if (typeof node === 'string') return node;
     node.create(permissions);

@@ -4,7 +4,7 @@
  * Source: xen:tools/xenstore/xenstored_domain.c (struct domain, find_or_alloc_existing_domain).
  */
 import type { Connection } from './connection.js';
-import type { Quotas } from './quota.js';
+import type { QuotaName, Quotas } from './quota.js';
 
 /** DOMID_FIRST_RESERVED (xen:xen/include/public/xen.h). */
 export const FIRST_RESERVED_DOMID = 0x7ff0;
@@ -30,16 +30,54 @@ export class Domain {
   nextTransactionId = 0;
   /** What GET_FEATURE tells it (Xen 4.22). */
   features = ALL_FEATURES;
-  /** Quotas of its own, where SET_QUOTA gave it some (Xen 4.22). */
-  quotas: Partial<Quotas> | undefined;
+  /** Those of its own: what was in force when the daemon first heard of it (Xen 4.22). */
+  readonly quotas: Quotas | undefined;
+  softMemoryBytes: number | undefined;
+  /** The highest figures there were, looked at with each request of the domain (Xen 4.22). */
+  readonly maxima = new Map<QuotaName, number>();
+  readonly #allMaxima: Map<QuotaName, number> | undefined;
   /** The domain whose rights this one has, too (SET_TARGET). */
   target: Domain | undefined;
   readonly connections = new Set<Connection>();
 
-  constructor(domid: number, generation: number) {
+  constructor(domid: number, generation: number, own: OwnQuotas | undefined) {
     this.domid = domid;
     this.generation = generation;
+    this.quotas = own?.quotas;
+    this.softMemoryBytes = own?.softMemoryBytes;
+    this.#allMaxima = own?.maxima;
   }
+
+  noteMaximum(name: QuotaName, figure: number): void {
+    if (this.#allMaxima === undefined) return;
+    raise(this.maxima, name, figure);
+    if (this.domid !== 0) raise(this.#allMaxima, name, figure);
+  }
+
+  resetMaxima(): void {
+    this.maxima.clear();
+    this.noteMaxima();
+  }
+
+  noteMaxima(): void {
+    this.noteMaximum('nodes', this.nodes);
+    this.noteMaximum('watches', this.watches);
+    this.noteMaximum('transactions', this.transactions);
+    this.noteMaximum('outstanding', this.outstanding);
+    this.noteMaximum('memory', this.memory);
+  }
+}
+
+/** What a new domain gets of its own. */
+export interface OwnQuotas {
+  readonly quotas: Quotas;
+  readonly softMemoryBytes: number;
+  /** Those of all domains but dom0. */
+  readonly maxima: Map<QuotaName, number>;
+}
+
+function raise(maxima: Map<QuotaName, number>, name: QuotaName, figure: number): void {
+  if (figure > (maxima.get(name) ?? 0)) maxima.set(name, figure);
 }
 
 export class DomainTable {
@@ -48,10 +86,12 @@ export class DomainTable {
   /** Those of `#existing` that exist only because they were introduced. */
   readonly #implicit = new Set<number>();
   readonly #exists: ((domid: number) => boolean) | undefined;
+  readonly #ownQuotas: () => OwnQuotas | undefined;
 
   /** Without `exists`, a domain exists from `create` to `destroy`. */
-  constructor(exists?: (domid: number) => boolean) {
+  constructor(exists: ((domid: number) => boolean) | undefined, ownQuotas: () => OwnQuotas | undefined) {
     this.#exists = exists;
+    this.#ownQuotas = ownQuotas;
   }
 
   find(domid: number): Domain | undefined {
@@ -68,7 +108,7 @@ export class DomainTable {
     const known = this.#domains.get(domid);
     if (known !== undefined) return known;
     if (!this.exists(domid)) return undefined;
-    const domain = new Domain(domid, generation);
+    const domain = new Domain(domid, generation, this.#ownQuotas());
     this.#domains.set(domid, domain);
     return domain;
   }
@@ -108,7 +148,7 @@ export class DomainTable {
   adopt(domid: number, generation: number): Domain {
     const known = this.#domains.get(domid);
     if (known !== undefined) return known;
-    const domain = new Domain(domid, generation);
+    const domain = new Domain(domid, generation, this.#ownQuotas());
     this.#domains.set(domid, domain);
     return domain;
   }

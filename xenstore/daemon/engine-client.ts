@@ -154,6 +154,7 @@ export class EngineClient implements EngineConnection {
     core.asked = asked;
     this.#perform(request);
     core.asked = undefined;
+    if (core.rules.features) domain.noteMaxima();
     // Over a socket the answer itself counts as delivered.
     if (queue === undefined && asked.causes) asked.answeredAtOnce();
   }

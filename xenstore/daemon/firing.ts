@@ -121,7 +121,7 @@ export function fireForTransaction(core: StoreCore, transaction: Transaction): v
 function guardWhileCommitting(core: StoreCore, transaction: Transaction, path: string): Guard | undefined {
   const node = transaction.nodes.get(path);
   if (node === undefined || !node.modified) {
-    const known = core.paths.get(path, false);
+    const known = core.paths.get(path);
     return known === undefined ? undefined : core.tree.find(known);
   }
   const permissions = node.committed ? (node.present ? node.permissions : undefined) : node.originalPermissions;

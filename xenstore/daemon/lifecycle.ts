@@ -116,7 +116,7 @@ function removeOwnedBelow(core: StoreCore, domain: Domain, path: string, node: S
       removeOwnedBelow(core, domain, text, child);
       continue;
     }
-    const childPath = core.paths.get(text, false);
+    const childPath = core.paths.get(text);
     if (childPath !== undefined) removeFromTree(core, childPath, child);
   }
 }

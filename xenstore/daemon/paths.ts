@@ -41,29 +41,28 @@ export function childText(parent: string, name: string): string {
 }
 
 export function isLegalPath(text: string, limit: number): boolean {
-  if (!LEGAL.test(text)) return false;
-  return text.length <= limit || text.length <= limit + (DOMAIN_PREFIX.exec(text)?.[0].length ?? 0);
+  return LEGAL.test(text) && (text.length <= limit || countedLength(text) <= limit);
+}
+
+/** What the path quota counts: not the way to a domain's own folder. */
+export function countedLength(text: string): number {
+  return text.length - (DOMAIN_PREFIX.exec(text)?.[0].length ?? 0);
 }
 
 export class PathCache {
   /** Two halves: when the young one is full it becomes the old one, so that no single insertion is expensive. */
   #young = new Map<string, Path>();
   #old = new Map<string, Path>();
-  readonly #limit: () => number;
 
-  constructor(limit: () => number) {
-    this.#limit = limit;
-  }
-
-  /** The path, or undefined if it is not legal. `limited`: the path quota applies to the caller. */
-  get(text: string, limited: boolean): Path | undefined {
+  /** The path, or undefined if it is not legal, or longer than the path quota of the caller. */
+  get(text: string, limit = Number.POSITIVE_INFINITY): Path | undefined {
     const young = this.#young.get(text);
-    if (young !== undefined && (!limited || text.length <= this.#limit())) return young;
-    return this.#find(text, limited);
+    if (young !== undefined && text.length <= limit) return young;
+    return this.#find(text, limit);
   }
 
-  #find(text: string, limited: boolean): Path | undefined {
-    if (!isLegalPath(text, limited ? this.#limit() : Number.POSITIVE_INFINITY)) return undefined;
+  #find(text: string, limit: number): Path | undefined {
+    if (!isLegalPath(text, limit)) return undefined;
     const known = this.#young.get(text) ?? this.#old.get(text);
     if (known === undefined) return new Path(text);
     this.remember(known);

@@ -32,6 +32,19 @@ export const QUOTA_TEXTS: ReadonlyArray<readonly [name: QuotaName, meaning: stri
   ['permissions', 'Max. number of permissions per node'],
 ];
 
+/** What Xen 4.22 calls them, and in which order it lists them. */
+export const RECENT_QUOTA_TEXTS: ReadonlyArray<readonly [wire: string, name: QuotaName, meaning: string]> = [
+  ['nodes', 'nodes', 'Nodes per domain'],
+  ['watches', 'watches', 'Watches per domain'],
+  ['outstanding', 'outstanding', 'Outstanding requests per domain'],
+  ['memory', 'memory', 'Total Xenstore memory per domain'],
+  ['transactions', 'transactions', 'Active transactions per domain'],
+  ['transaction-nodes', 'transaction-nodes', 'Max. number of accessed nodes per transaction'],
+  ['node-permissions', 'permissions', 'Max. number of permissions per node'],
+  ['path-max', 'path-max', 'Max. length of a node path'],
+  ['node-size', 'node-size', 'Max. size of a node'],
+];
+
 const MIB = 1024 * 1024;
 
 export const SOFT_MEMORY_BYTES = 2 * MIB;

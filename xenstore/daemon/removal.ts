@@ -47,7 +47,7 @@ function removeInTransaction(
   transaction: Transaction,
   path: Path,
 ): DaemonError | undefined {
-  const parentPath = core.paths.get(path.parentText, false);
+  const parentPath = core.paths.get(path.parentText);
   const parent = parentPath === undefined ? undefined : readNode(core, request, parentPath);
   if (typeof parent === 'string') return parent;
   if (!(parent instanceof TransactionNode)) return 'EINVAL';
@@ -69,7 +69,7 @@ function removeBelow(
   const node = touch(core, request, transaction, path);
   if (typeof node === 'string' || !node.present) return 'EIO';
   for (const name of [...node.childNames()]) {
-    const child = core.paths.get(childText(path.text, name), false);
+    const child = core.paths.get(childText(path.text, name));
     const problem = child === undefined ? 'EIO' : removeBelow(core, request, transaction, child, false);
     if (problem !== undefined) return problem;
     node.removeChild(name);

@@ -1,6 +1,6 @@
 /**
- * CONTROL: what an administrator may ask of the daemon itself.
- * Source: xen:tools/xenstore/xenstored_control.c. Its log, logfile and memreport need files and are refused here.
+ * CONTROL: what an administrator may ask of the daemon itself, as Xen 4.17 has it; recent-control.ts has what 4.22 changed.
+ * Source: xen:tools/xenstore/xenstored_control.c. Its logfile and memreport need files and are refused here.
  */
 import type { StoreCore } from '../core.js';
 import type { Domain } from '../domains.js';
@@ -9,13 +9,16 @@ import { copyBytes, eachRecord } from '../memory.js';
 import { QUOTA_TEXTS, type QuotaName } from '../quota.js';
 import { atoi, type Request } from '../request.js';
 import { watchBytes } from '../watches.js';
+import { recentCommands } from './recent-control.js';
 
-interface Command {
+export interface Command {
   readonly parameters: string;
   run(core: StoreCore, request: Request, args: readonly string[]): DaemonError | undefined;
 }
 
-const COMMANDS: Readonly<Record<string, Command>> = {
+export type Commands = Readonly<Record<string, Command>>;
+
+const COMMANDS: Commands = {
   check: {
     parameters: '',
     run: (core, request, args) => (args.length === 0 ? acknowledge(core, request) : 'EINVAL'),
@@ -43,12 +46,28 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     parameters: '[set <name> <val>]',
     run: softQuota,
   },
-  help: { parameters: '', run: help },
+  help: { parameters: '', run: (core, request, args) => help(core, request, args, COMMANDS, (name) => `${name}\t`) },
+};
+
+/** Of Xen 4.22; in the same order. */
+const RECENT_COMMANDS: Commands = {
+  ...COMMANDS,
+  ...recentCommands(memoryOf),
+  'live-update': {
+    parameters:
+      '[-c <cmdline>] [-F] [-t <timeout>] [-v <version>] <file>\n    Default timeout is 60 seconds, default version is 2.',
+    run: liveUpdate,
+  },
+  help: {
+    parameters: '',
+    run: (core, request, args) => help(core, request, args, RECENT_COMMANDS, (name) => `${name.padEnd(15)} `),
+  },
 };
 
 export function control(core: StoreCore, request: Request): DaemonError | undefined {
   const [name, ...args] = request.strings();
-  const command = name === undefined || !Object.hasOwn(COMMANDS, name) ? undefined : COMMANDS[name];
+  const commands = core.rules.features ? RECENT_COMMANDS : COMMANDS;
+  const command = name === undefined || !Object.hasOwn(commands, name) ? undefined : commands[name];
   return command === undefined ? 'EINVAL' : command.run(core, request, args);
 }
 
@@ -56,9 +75,15 @@ function acknowledge(core: StoreCore, request: Request): undefined {
   core.acknowledge(request);
 }
 
-function help(core: StoreCore, request: Request, args: readonly string[]): DaemonError | undefined {
+function help(
+  core: StoreCore,
+  request: Request,
+  args: readonly string[],
+  commands: Commands,
+  column: (name: string) => string,
+): DaemonError | undefined {
   if (args.length > 0) return 'EINVAL';
-  const lines = Object.entries(COMMANDS).map(([name, { parameters }]) => `${name}\t${parameters}\n`);
+  const lines = Object.entries(commands).map(([name, { parameters }]) => `${column(name)}${parameters}\n`);
   core.reply(request, `${lines.join('')}\0`);
   return undefined;
 }
@@ -66,14 +91,15 @@ function help(core: StoreCore, request: Request, args: readonly string[]): Daemo
 /** There is no daemon to replace this one by: only the answers of one that is not being updated. */
 function liveUpdate(core: StoreCore, request: Request, [option, ...more]: readonly string[]): DaemonError | undefined {
   if (option === '-a' && more.length === 0) core.reply(request, 'No live-update session active.\0');
-  else if (isStart(option, more) || (option === '-c' && more.length === 1)) {
+  else if ((option === '-s' && isStart(core, more)) || (option === '-c' && more.length === 1)) {
     core.reply(request, 'Not in live-update session.\0');
   } else return 'EINVAL';
   return undefined;
 }
 
-function isStart(option: string | undefined, more: readonly string[]): boolean {
-  return option === '-s' && more.every((word, i) => word === '-F' || word === '-t' || more[i - 1] === '-t');
+function isStart(core: StoreCore, words: readonly string[]): boolean {
+  const withValue = core.rules.features ? ['-t', '-v'] : ['-t'];
+  return words.every((word, i) => word === '-F' || withValue.includes(word) || withValue.includes(words[i - 1] ?? ''));
 }
 
 function quota(core: StoreCore, request: Request, args: readonly string[]): DaemonError | undefined {

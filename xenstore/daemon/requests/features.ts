@@ -5,27 +5,21 @@
 import type { StoreCore } from '../core.js';
 import { ALL_FEATURES, type Domain } from '../domains.js';
 import type { DaemonError } from '../likeness.js';
-import type { QuotaName } from '../quota.js';
+import { type QuotaName, RECENT_QUOTA_TEXTS } from '../quota.js';
 import { atoi, type Request } from '../request.js';
 
-/** In the order in which GET_QUOTA lists them; CONTROL calls one of them otherwise. */
-const NAMES: ReadonlyArray<readonly [wire: string, name: QuotaName]> = [
-  ['nodes', 'nodes'],
-  ['watches', 'watches'],
-  ['outstanding', 'outstanding'],
-  ['memory', 'memory'],
-  ['transactions', 'transactions'],
-  ['transaction-nodes', 'transaction-nodes'],
-  ['node-permissions', 'permissions'],
-  ['path-max', 'path-max'],
-  ['node-size', 'node-size'],
-];
 const SOFT_MEMORY = 'soft-memory';
+/** Q_VAL_DISABLED: cannot be set. */
+const NO_QUOTA = 0xffffffff;
 
 function namedDomain(core: StoreCore, text: string): Domain | DaemonError {
   const domid = /^\s*\+?\d+$/.test(text) ? Number(text) : Number.NaN;
   if (!(domid <= 0xffff)) return 'EINVAL';
   return core.domains.ensure(domid, core.tree.generation) ?? 'ENOENT';
+}
+
+function nameOf(wire: string | undefined): QuotaName | undefined {
+  return RECENT_QUOTA_TEXTS.find(([known]) => known === wire)?.[1];
 }
 
 export function getFeature(core: StoreCore, request: Request): DaemonError | undefined {
@@ -60,16 +54,16 @@ export function getQuota(core: StoreCore, request: Request): DaemonError | undef
   const texts = request.strings();
   if (texts.length > 2) return 'EINVAL';
   if (texts.length === 0) {
-    const names = NAMES.flatMap(([wire]) => (wire === 'memory' ? [wire, SOFT_MEMORY] : [wire]));
+    const names = RECENT_QUOTA_TEXTS.flatMap(([wire]) => (wire === 'memory' ? [wire, SOFT_MEMORY] : [wire]));
     core.reply(request, `${names.join(' ')}\0`);
     return undefined;
   }
   const domain = texts.length === 2 ? namedDomain(core, texts[0] ?? '') : undefined;
   if (typeof domain === 'string') return domain;
   const wire = texts[texts.length - 1];
-  const name = NAMES.find(([known]) => known === wire)?.[1];
+  const name = nameOf(wire);
   if (name === undefined && wire !== SOFT_MEMORY) return 'EINVAL';
-  const value = name === undefined ? core.softMemoryBytes : (domain?.quotas?.[name] ?? core.quotas[name]);
+  const value = name === undefined ? (domain ?? core).softMemoryBytes : (domain?.quotas?.[name] ?? core.quotas[name]);
   core.reply(request, `${value}\0`);
   return undefined;
 }
@@ -81,10 +75,10 @@ export function setQuota(core: StoreCore, request: Request): DaemonError | undef
   if (typeof domain === 'string') return domain;
   const wire = texts[texts.length - 2];
   const value = atoi(texts[texts.length - 1] ?? '') >>> 0;
-  const name = NAMES.find(([known]) => known === wire)?.[1];
-  if (name === undefined) return 'EINVAL';
-  if (domain === undefined) core.quotas[name] = value;
-  else domain.quotas = { ...domain.quotas, [name]: value };
+  const name = nameOf(wire);
+  if ((name === undefined && wire !== SOFT_MEMORY) || value === NO_QUOTA) return 'EINVAL';
+  if (name === undefined) (domain ?? core).softMemoryBytes = value;
+  else (domain?.quotas ?? core.quotas)[name] = value;
   core.acknowledge(request);
   return undefined;
 }

@@ -114,7 +114,7 @@ export function rm(core: StoreCore, request: Request): DaemonError | undefined {
 /** Nothing to remove is no error as long as the parent exists. */
 function absentIsFine(core: StoreCore, request: Request, path: Path, error: DaemonError): DaemonError | undefined {
   if (error !== 'ENOENT') return error;
-  const parent = core.paths.get(path.parentText, false);
+  const parent = core.paths.get(path.parentText);
   const node = parent === undefined ? undefined : readNode(core, request, parent);
   if (typeof node === 'string') return node;
   return node === undefined ? 'ENOENT' : undefined;
@@ -153,6 +153,7 @@ export function setPermissions(core: StoreCore, request: Request): DaemonError |
   const { connection } = request;
   const max = core.quota(connection, 'permissions') - (core.rules.strictQuotas ? 1 : 0);
   if (!connection.privileged && entryTexts.length > max) return core.rules.quotaExceeded;
+  connection.domain?.noteMaximum('permissions', entryTexts.length);
   const wanted = requestedPermissions(core, entryTexts);
   if (typeof wanted === 'string') return wanted;
   if (text.startsWith('@')) return setSpecialPermissions(core, request, text, wanted);
