@@ -11,6 +11,7 @@ import type { Clock } from '../base/clock.js';
 import type { Logger } from '../base/log.js';
 import { GuestPage } from '../hypervisor/guest-page.js';
 import type { SimulatedHypervisor } from '../hypervisor/simulated.js';
+import { openSocketIo, type SocketIo } from '../sys/socket-io.js';
 
 export interface HostStoreOptions {
   readonly path: string;
@@ -24,12 +25,20 @@ export class HostStore {
   readonly path: string;
   readonly #engine: XenstoreEngine;
   readonly #server: XenstoreServer;
+  readonly #calls: SocketIo | undefined;
   readonly #clock: Clock;
 
-  private constructor(path: string, engine: XenstoreEngine, server: XenstoreServer, clock: Clock) {
+  private constructor(
+    path: string,
+    engine: XenstoreEngine,
+    server: XenstoreServer,
+    calls: SocketIo | undefined,
+    clock: Clock,
+  ) {
     this.path = path;
     this.#engine = engine;
     this.#server = server;
+    this.#calls = calls;
     this.#clock = clock;
   }
 
@@ -38,9 +47,15 @@ export class HostStore {
       domainExists: (domid) => domid === 0 || hypervisor.isAlive(domid),
       ...(like === undefined ? {} : { like }),
     });
-    const server = new XenstoreServer(engine, log.with({ in: 'xenstored' }));
-    await server.listen(path);
-    return new HostStore(path, engine, server, clock);
+    const calls = openSocketIo();
+    const server = new XenstoreServer(engine, log.with({ in: 'xenstored' }), { direct: calls ?? true });
+    try {
+      await server.listen(path);
+    } catch (error) {
+      calls?.close();
+      throw error;
+    }
+    return new HostStore(path, engine, server, calls, clock);
   }
 
   /** Opens the socket that plays /dev/xen/xenbus in an introduced domain; returns what closes it. */
@@ -62,7 +77,7 @@ export class HostStore {
     // A real kernel would wait for ever, but it is gone with its domain; what waits here must hear of it.
     let store: XenstoreClient | undefined;
     const onGone = (): void => void store?.close();
-    const server = new RingServer({ engine: this.#engine, domid, page, notify: toGuest, onGone });
+    const server = new RingServer({ engine: this.#engine, domid, page, notify: toGuest, onGone, clock: this.#clock });
     const onEvent = (handler: () => void): (() => void) => {
       handlers.add(handler);
       return () => handlers.delete(handler);
@@ -90,6 +105,7 @@ export class HostStore {
 
   async stop(): Promise<void> {
     await this.#server.close();
+    this.#calls?.close();
   }
 }
 

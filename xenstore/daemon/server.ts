@@ -5,6 +5,7 @@ import { lstatSync, renameSync, rmSync } from 'node:fs';
 import { createServer, connect as dial, type Server, type Socket } from 'node:net';
 import { type StoreClock, systemStoreClock } from '../client/options.js';
 import { XenstoreError } from '../errors.js';
+import { Crowd, type Direct, type SocketIo } from './direct-socket.js';
 import type { XenstoreEngine } from './engine.js';
 import { MAX_WAITING_BYTES, SocketClient } from './socket-client.js';
 import { Turn, Turns } from './turns.js';
@@ -29,8 +30,8 @@ export interface ServerCounters {
 
 export interface ServerOptions {
   readonly clock?: StoreClock;
-  /** Whether sockets are read and written past Node's streams where that is possible. Default true. */
-  readonly direct?: boolean;
+  /** What sockets are read and written with; default what Node.js has below its streams, `false` for the streams. */
+  readonly direct?: SocketIo | boolean;
 }
 
 const SILENT: ServerLog = { log: () => {} };
@@ -41,7 +42,7 @@ export class XenstoreServer {
   readonly #log: ServerLog;
   readonly #listeners = new Set<Listener>();
   readonly #turns: Turns;
-  readonly #direct: boolean;
+  readonly #direct: Direct;
   #temporaryNames = 0;
 
   constructor(
@@ -49,7 +50,7 @@ export class XenstoreServer {
     log: ServerLog = SILENT,
     { clock = systemStoreClock, direct = true }: ServerOptions = {},
   ) {
-    this.#direct = direct;
+    this.#direct = typeof direct === 'object' ? new Crowd(direct) : direct;
     this.#engine = engine;
     this.#log = log;
     this.#turns = new Turns(clock);

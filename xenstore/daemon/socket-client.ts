@@ -2,7 +2,7 @@
  * One accepted socket and its engine connection: back-pressure, and waiting for a turn. Nothing of the protocol.
  */
 import type { Socket } from 'node:net';
-import { takeOver } from './direct-socket.js';
+import { type Direct, type DirectSocket, takeOver } from './direct-socket.js';
 import type { XenstoreEngine } from './engine.js';
 import type { EngineConnection } from './engine-client.js';
 import type { Turn } from './turns.js';
@@ -21,13 +21,12 @@ export interface SocketClientOptions {
   /** Of dom0's clients only. */
   readonly turn: Turn | undefined;
   readonly onOverflow: () => void;
-  /** Without a stream in between, if possible. */
-  readonly direct: boolean;
+  readonly direct: Direct;
 }
 
 export class SocketClient {
   readonly #socket: Socket;
-  readonly #tryWrite: (bytes: Buffer, length: number) => number;
+  readonly #flow: DirectSocket;
   readonly #connection: EngineConnection;
   /** Of dom0's clients only. */
   readonly #turn: Turn | undefined;
@@ -46,13 +45,12 @@ export class SocketClient {
       domid,
       (bytes) => this.#send(bytes),
       () => this.#socket.end(),
-      (bytes, length) => this.#tryWrite(bytes, length),
+      (bytes, length) => this.#flow.tryWrite(bytes, length),
       () => this.#resume(),
     );
     // Not before: a client that is refused keeps its socket.
-    const { socket, tryWrite } = takeOver(accepted, direct, (chunk) => this.#receive(chunk));
-    this.#socket = socket;
-    this.#tryWrite = tryWrite;
+    this.#flow = takeOver(accepted, direct, (chunk) => this.#receive(chunk));
+    this.#socket = this.#flow.socket;
   }
 
   get socket(): Socket {
@@ -65,12 +63,11 @@ export class SocketClient {
       this.#connection.release();
       this.#resume();
     });
-    socket.on('end', () => socket.end());
     socket.on('close', () => {
       this.#connection.close();
       this.#turn?.leave();
     });
-    socket.resume();
+    this.#flow.resume();
   }
 
   #receive(chunk: Buffer): void {
@@ -78,7 +75,7 @@ export class SocketClient {
     else if (this.#waitsForTurn) {
       // Who waits for an answer sends nothing; of others no more than this is read.
       this.#postponed = Buffer.concat([this.#postponed ?? NOTHING, chunk]);
-      this.#socket.pause();
+      this.#flow.pause();
     } else if (this.#connection.startsTransaction(chunk) && this.#turn.mustWait(this.#onTurn)) {
       this.#waitsForTurn = true;
       this.#postponed = Buffer.from(chunk);
@@ -87,7 +84,7 @@ export class SocketClient {
 
   #pushOfDom0(turn: Turn, chunk: Buffer): void {
     this.#connection.push(chunk);
-    if (this.#socket.writableLength + this.#connection.waitingBytes > PAUSE_DOM0_BYTES) this.#socket.pause();
+    if (this.#socket.writableLength + this.#connection.waitingBytes > PAUSE_DOM0_BYTES) this.#flow.pause();
     turn.stepped(this.#connection.outcomes);
   }
 
@@ -95,7 +92,7 @@ export class SocketClient {
     for (let at = 0; at < chunk.length; at += GUEST_PIECE_BYTES) {
       if (this.#socket.writableNeedDrain || !this.#connection.isHeard) {
         this.#postponed = Buffer.from(chunk.subarray(at));
-        this.#socket.pause();
+        this.#flow.pause();
         return;
       }
       this.#connection.push(chunk.subarray(at, at + GUEST_PIECE_BYTES));
@@ -106,7 +103,7 @@ export class SocketClient {
     const postponed = this.#postponed;
     this.#waitsForTurn = false;
     this.#postponed = undefined;
-    if (this.#socket.isPaused()) this.#socket.resume();
+    this.#flow.resume();
     if (postponed !== undefined && this.#turn !== undefined) this.#pushOfDom0(this.#turn, postponed);
   }
 
@@ -115,7 +112,7 @@ export class SocketClient {
     const postponed = this.#postponed;
     this.#postponed = undefined;
     if (postponed !== undefined) this.#receive(postponed);
-    if (this.#postponed === undefined) this.#socket.resume();
+    if (this.#postponed === undefined) this.#flow.resume();
   }
 
   #send(bytes: Buffer): void {

@@ -52,9 +52,10 @@ export function addXenstored(program: Command, io: Io): void {
 }
 
 async function runXenstored(io: Io, options: Options): Promise<void> {
-  const [{ XenstoreEngine }, { XenstoreServer }] = await Promise.all([
+  const [{ XenstoreEngine }, { XenstoreServer }, { openSocketIo }] = await Promise.all([
     import('../../../xenstore/daemon/engine.js'),
     import('../../../xenstore/daemon/server.js'),
+    import('../../sys/socket-io.js'),
   ]);
   const { like, dump } = options;
   const trace = await openTrace(io, options);
@@ -66,11 +67,13 @@ async function runXenstored(io: Io, options: Options): Promise<void> {
     if (options.load !== undefined) load(engine, options.load);
     // Better now than when the tree is to be saved.
     if (dump !== undefined) accessSync(dirname(resolve(dump)), constants.W_OK);
-    const server = new XenstoreServer(engine, loggerOf(io, options.logLevel));
+    const calls = openSocketIo();
+    const server = new XenstoreServer(engine, loggerOf(io, options.logLevel), { direct: calls ?? true });
     try {
       await serve(io, engine, server, options);
     } finally {
       await server.close();
+      calls?.close();
     }
     if (dump !== undefined) writeTreeFile(dump, engine.dump());
   } finally {

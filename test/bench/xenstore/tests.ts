@@ -6,6 +6,8 @@ export type BenchTest = {
   readonly name: string;
   readonly unit: string;
   readonly lowerIsBetter?: boolean;
+  /** A peer that answers without looking can be measured with it. */
+  readonly least?: boolean;
   /** What the second figure is, where there is one. */
   readonly second?: string;
   /**
@@ -17,16 +19,16 @@ export type BenchTest = {
 
 /** Daemons and load on one CPU: a request and its reply then cost what they cost, and not what waking the other CPU costs. */
 export const PINNED: readonly BenchTest[] = [
-  { key: 'sync-read', name: 'sync read', unit: '/s', target: { ratio: 1.2 } },
-  { key: 'sync-write', name: 'sync write', unit: '/s', target: { ratio: 1.2 } },
-  { key: 'transaction', name: 'transaction of 10 writes', unit: '/s', target: { ratio: 4 } },
+  { key: 'sync-read', name: 'sync read', unit: '/s', least: true, target: { ratio: 1.2 } },
+  { key: 'sync-write', name: 'sync write', unit: '/s', least: true, target: { ratio: 1.2 } },
+  { key: 'transaction', name: 'transaction of 10 writes', unit: '/s', least: true, target: { ratio: 4 } },
 ];
 
 export const FREE: readonly BenchTest[] = [
-  { key: 'pipe-read', name: '64 outstanding reads', unit: '/s', target: { ratio: 5 } },
-  { key: 'pipe-write', name: '64 outstanding writes', unit: '/s', target: { ratio: 4 } },
-  { key: 'directory', name: 'directory of 1000', unit: '/s', target: { ratio: 2 } },
-  { key: 'crowd', name: '100 connections 80/20', unit: '/s', target: { ratio: 1.2 } },
+  { key: 'pipe-read', name: '64 outstanding reads', unit: '/s', least: true, target: { ratio: 5 } },
+  { key: 'pipe-write', name: '64 outstanding writes', unit: '/s', least: true, target: { ratio: 4 } },
+  { key: 'directory', name: 'directory of 1000', unit: '/s', least: true, target: { ratio: 2 } },
+  { key: 'crowd', name: '100 connections 80/20', unit: '/s', least: true, target: { ratio: 1.2 } },
   { key: 'fan-out-1', name: 'watch fan-out 1 x 1000', unit: 'ms', lowerIsBetter: true, target: { ratio: 2 } },
   { key: 'fan-out-100', name: 'watch fan-out 100 x 10', unit: 'ms', lowerIsBetter: true, target: { ratio: 2 } },
   { key: 'conflicts', name: '8 conflicting writers', unit: '/s', second: 'tries per commit', target: { ratio: 3 } },

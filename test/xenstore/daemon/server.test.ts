@@ -5,7 +5,8 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { SocketIo } from '../../../src/sys/socket-io.js';
 import { XenstoreEngine, XenstoreServer } from '../../../xenstore/index.js';
 import { decodeAll, encodeRequest } from './conversation.js';
 
@@ -17,7 +18,11 @@ let server: XenstoreServer;
 let dom0: string;
 let dom5: string;
 
+const calls = new SocketIo();
+afterAll(() => calls.close());
+
 describe.each([
+  ['by system calls past', calls],
   ['past', true],
   ['through', false],
 ] as const)('with sockets %s the streams of Node.js,', (_where, direct) => {
