@@ -103,8 +103,8 @@ export class ChannelController {
       onFailure: (error) => this.#problems.report('store', error),
       onSuccess: () => this.#problems.solved('store'),
     });
-    const onOpen = (): void => this.touch();
-    this.#hostEnd = new HostEnd({ chardev, timers: this.#timers, problems: this.#problems, onOpen });
+    const report = { timers: this.#timers, problems: this.#problems };
+    this.#hostEnd = new HostEnd({ chardev, ...report, onTried: () => this.touch() });
     this.#news = new GuestNews(options.nodes, chardev);
     this.#session = new ChannelSession({
       chardev,
@@ -123,7 +123,7 @@ export class ChannelController {
         slowDown: (resume) => void this.#timers.after(IDLE_PAUSE_MS, resume),
       },
     });
-    const shared = { config, clock, nodes: options.nodes, timers: this.#timers, problems: this.#problems };
+    const shared = { config, clock, nodes: options.nodes, ...report };
     this.#ring = new RingConnector({
       ...shared,
       hypervisor: options.hypervisor,
@@ -338,6 +338,7 @@ export class ChannelController {
   async #tellState(sight: Sight): Promise<void> {
     const state = BACKEND_STATE[this.#phase];
     if (sight.backendState === state || this.#state !== 'running') return;
+    if (state === 'connected' && !this.#hostEnd.tried) return; // who waits for that may open it at once
     if (await this.#nodes.writeState(state)) this.#backendState = state;
   }
 

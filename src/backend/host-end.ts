@@ -13,17 +13,23 @@ export interface HostEndOptions {
   readonly chardev: Chardev;
   readonly timers: Timers;
   readonly problems: Problems;
-  /** A terminal is there that the guest may be told of. */
-  readonly onOpen: () => void;
+  /** The first attempt is over, or a later one has made a terminal that the guest may be told of. */
+  readonly onTried: () => void;
 }
 
 export class HostEnd {
   readonly #options: HostEndOptions;
   #opening: Promise<void> = Promise.resolve();
   #delayMs = FIRST_RETRY_MS;
+  #tried = false;
 
   constructor(options: HostEndOptions) {
     this.#options = options;
+  }
+
+  /** It is open, or could not be opened at once. */
+  get tried(): boolean {
+    return this.#tried;
   }
 
   open(events: ChardevEvents): void {
@@ -36,15 +42,17 @@ export class HostEnd {
   }
 
   async #tryOpen(events: ChardevEvents): Promise<void> {
-    const { chardev, timers, problems, onOpen } = this.#options;
+    const { chardev, timers, problems, onTried } = this.#options;
+    const isFirst = !this.#tried;
     try {
       await chardev.open(events);
       problems.solved('chardev');
-      if (chardev.tty !== undefined) onOpen();
     } catch (error) {
       problems.report('chardev', error);
       timers.after(this.#delayMs, () => this.open(events));
       this.#delayMs = Math.min(2 * this.#delayMs, LAST_RETRY_MS);
     }
+    this.#tried = true;
+    if (isFirst || chardev.tty !== undefined) onTried();
   }
 }

@@ -2,6 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { BackendDaemon } from '../../src/backend/daemon.js';
+import { defaultChardev } from '../../src/backend/make-chardev.js';
+import { systemClock } from '../../src/base/clock.js';
+import { silentLogger } from '../../src/base/log.js';
+import type { ChardevEvents } from '../../src/chardev/chardev.js';
 import { backendPath, frontendPath, KEY } from '../../src/console/layout.js';
 import { permissions } from '../../xenstore/index.js';
 import { DaemonHost } from '../support/daemon-host.js';
@@ -25,6 +30,36 @@ describe('a channel that is attached while the daemon runs', () => {
       return heard === 'from the client';
     });
     expect(host.channel()).toMatchObject({ phase: 'connected', fromGuestBytes: 14, toGuestBytes: 15, silent: false });
+  });
+
+  it('has its socket by the time it is called connected', async () => {
+    const host = await DaemonHost.start({ daemon: false });
+    let letOpen = (): void => {};
+    const mayOpen = new Promise<void>((settle) => {
+      letOpen = settle;
+    });
+    const { store, host: simulated } = host;
+    const daemon = await BackendDaemon.start({
+      store,
+      hypervisor: simulated.hypervisor.openBackend(0),
+      clock: systemClock,
+      log: silentLogger,
+      runDirectory: simulated.runDirectory,
+      createChardev: (config, context) => {
+        const chardev = defaultChardev(config, context);
+        const open = chardev.open.bind(chardev);
+        return Object.assign(chardev, { open: (events: ChardevEvents) => mayOpen.then(() => open(events)) });
+      },
+    });
+    onTestFinished(() => daemon.stop());
+    const { path } = await host.attach();
+    await until('the ring is served', () => daemon.status().channels[0]?.phase === 'connected');
+    const seen = [];
+    for (let look = 0; look < 50; look++) seen.push(await store.readText(`${BACKEND}/state`));
+    expect(seen).toEqual(seen.map(() => '2'));
+    letOpen();
+    await host.states(1, '4', '4');
+    expect(existsSync(path)).toBe(true);
   });
 
   it('is served where it stood before the daemon came', async () => {
