@@ -166,7 +166,7 @@ export class Outlet {
     this.#spool.commit(count);
     this.#fresh += count;
     ring.publishConsumed(count);
-    if (count < OUT_BYTES || this.#fresh + OUT_BYTES > this.#batchLimit) this.#settleFresh();
+    if (this.#fresh + OUT_BYTES > this.#batchLimit) this.#settleFresh();
     return count;
   }
 

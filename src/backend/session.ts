@@ -6,6 +6,7 @@ import type { Chardev, ChardevEvents, CloseOptions } from '../chardev/chardev.js
 import { IDENTIFY_ANSWER_PREFIX } from '../console/layout.js';
 import { type BackendRing, OUT_BYTES } from '../console/ring.js';
 import { type Doorbell, PacedDoorbell } from './doorbell.js';
+import { BULK_BYTES, Hover } from './hover.js';
 import { InputQueue } from './input-queue.js';
 import { Outlet } from './outlet.js';
 import type { SessionHooks, SessionOptions, SessionState } from './session-types.js';
@@ -18,10 +19,13 @@ export class ChannelSession implements ChardevEvents {
   readonly #outlet: Outlet;
   readonly #hooks: SessionHooks;
   readonly #input = new InputQueue();
+  readonly #hover = new Hover();
   #speakFirst: boolean;
   #ring: BackendRing | undefined;
   #doorbell: PacedDoorbell | undefined;
   #pumping = false;
+  /** The guest has got space that it was not told of. */
+  #owesBell = false;
   #again = false;
   #deferred = false;
   #illegalTold = false;
@@ -90,6 +94,12 @@ export class ChannelSession implements ChardevEvents {
       do {
         this.#again = false;
         while (turns < MAX_TURNS && this.#turn()) turns++;
+        if (this.#owesBell) {
+          this.#outlet.settle();
+          this.#ringBell();
+          // It may have gone on at once.
+          this.#again = true;
+        }
       } while (this.#again && turns < MAX_TURNS);
     } finally {
       this.#pumping = false;
@@ -220,8 +230,17 @@ export class ChannelSession implements ChardevEvents {
     const drained = this.#drain(this.#ring);
     const filled = this.#fill(this.#ring);
     if (drained + filled === 0) return false;
-    this.#doorbell?.notify();
+    this.#owesBell = true;
+    const goesOn = drained >= BULK_BYTES && this.#hover.wait(this.#ring);
+    // Who has something to read waits for the bell, and who has filled the ring may. Others hear of their space when the
+    // client has its bytes.
+    if (filled > 0 || (drained === OUT_BYTES && !goesOn)) this.#ringBell();
     return true;
+  }
+
+  #ringBell(): void {
+    this.#owesBell = false;
+    this.#doorbell?.notify();
   }
 
   #drain(ring: BackendRing, { patient } = { patient: true }): number {

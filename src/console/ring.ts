@@ -108,9 +108,13 @@ export class BackendRing {
     return count;
   }
 
-  /** True when the guest has written nothing that is still to be taken; an illegal index offers nothing. */
+  /** Bytes that the guest has written and that are still to be taken; an illegal index offers nothing. */
+  outPending(): number {
+    return this.#loadDistance(WORD.outProd, this.#outCons, OUT_BYTES);
+  }
+
   outIsEmpty(): boolean {
-    return this.#loadDistance(WORD.outProd, this.#outCons, OUT_BYTES) === 0;
+    return this.outPending() === 0;
   }
 
   /** Gives `count` bytes of space back to the guest; the caller notifies. `count` is what `peekOut` returned. */

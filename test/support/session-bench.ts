@@ -2,6 +2,7 @@
 
 import { BatchBuffers } from '../../src/backend/batch.js';
 import { ChannelSession } from '../../src/backend/session.js';
+import type { SessionState } from '../../src/backend/session-types.js';
 import { Spool, type SpoolOptions } from '../../src/chardev/spool.js';
 import { BackendRing } from '../../src/console/ring.js';
 import { FakeChardev } from './fake-chardev.js';
@@ -48,8 +49,8 @@ export class SessionBench {
     this.chardev.bind(this.session);
   }
 
-  /** The guest's ring is mapped, as at the beginning or after a reconnect with a fresh page. */
-  attach(guest = this.guest): this {
+  /** The guest's ring is mapped, as at the beginning or after a reconnect with a fresh page; or by the next process. */
+  attach(guest = this.guest, inherited?: SessionState): this {
     this.guest = guest;
     this.session.attachRing(new BackendRing(guest), {
       notify: () => {
@@ -58,6 +59,7 @@ export class SessionBench {
       },
       unmask: () => this.unmasks++,
     });
+    if (inherited !== undefined) this.session.restore(inherited);
     this.session.pump();
     return this;
   }
