@@ -2,12 +2,12 @@
  * When domains come: gives each a Restoration, lets it look again with growing pauses for a bounded time, and tells what
  * came of it. Decides nothing about channels.
  */
+import { readdir } from 'node:fs/promises';
 import type { Store } from '../../xenstore/index.js';
 import type { Clock, Timer } from '../base/clock.js';
 import type { Logger } from '../base/log.js';
-import { DesiredStore } from '../dom0/desired-store.js';
-import { type Domain, listDomains } from '../dom0/domains.js';
-import { type Look, Restoration, type WantedState } from '../dom0/restoration.js';
+import type { Domain } from '../dom0/domains.js';
+import type { Look, Restoration, WantedState } from '../dom0/restoration.js';
 import { DAEMON, type EventLog } from './events.js';
 import { Timers } from './turns.js';
 
@@ -36,6 +36,27 @@ const LAST_PAUSE_MS = 15_000;
 /** About ten minutes. */
 export const MAX_LOOKS = 75;
 
+/**
+ * What only a host with records needs: a sixth of all files that the daemon would load, and it has to be quick when
+ * guests wait for it.
+ */
+async function loadTools({ stateDirectory, clock }: RestorerOptions) {
+  const [{ DesiredStore }, { listDomains }, { Restoration }] = await Promise.all([
+    import('../dom0/desired-store.js'),
+    import('../dom0/domains.js'),
+    import('../dom0/restoration.js'),
+  ]);
+  return { desired: new DesiredStore({ directory: stateDirectory, clock }), listDomains, Restoration };
+}
+
+async function holdsNothing(directory: string): Promise<boolean> {
+  try {
+    return (await readdir(directory)).length === 0;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT';
+  }
+}
+
 interface Case {
   readonly domid: number;
   uuid: string | undefined;
@@ -50,7 +71,7 @@ interface Case {
 
 export class Restorer {
   readonly #options: RestorerOptions;
-  readonly #desired: DesiredStore;
+  #tools: Awaited<ReturnType<typeof loadTools>> | undefined;
   readonly #timers: Timers;
   readonly #cases = new Map<number, Case>();
   readonly #told = new Map<string, string>();
@@ -60,10 +81,8 @@ export class Restorer {
   #stopped = false;
 
   constructor(options: RestorerOptions) {
-    const { stateDirectory, clock } = options;
     this.#options = options;
-    this.#desired = new DesiredStore({ directory: stateDirectory, clock });
-    this.#timers = new Timers(clock);
+    this.#timers = new Timers(options.clock);
   }
 
   /** Some domain came or went, or the daemon has just begun. */
@@ -116,7 +135,10 @@ export class Restorer {
   }
 
   async #scan(): Promise<void> {
-    const { problems, records } = await this.#desired.all();
+    if (this.#tools === undefined && (await holdsNothing(this.#options.stateDirectory))) return;
+    this.#tools ??= await loadTools(this.#options);
+    const { desired, listDomains, Restoration } = this.#tools;
+    const { problems, records } = await desired.all();
     for (const { file, message } of problems) this.#tellOnce(file, message);
     if (records.length === 0 && this.#cases.size === 0) return;
     const domains = await listDomains(this.#options.store);
@@ -129,16 +151,17 @@ export class Restorer {
     const isWanted = ({ uuid, name }: Domain): boolean =>
       // One that is still being built may get any of them.
       uuid === undefined || name === undefined || uuids.has(uuid) || names.has(name);
+    const { store, clock, runDirectory } = this.#options;
+    const env = { runDirectory, backendDomid: 0, clock };
     for (const domain of domains) {
-      if (!this.#cases.has(domain.domid) && isWanted(domain)) this.#begin(domain);
+      const { domid, uuid } = domain;
+      if (this.#cases.has(domid) || !isWanted(domain)) continue;
+      this.#begin(domain, new Restoration({ store, env, desired, domid, uuid }));
     }
   }
 
-  #begin(domain: Domain): void {
-    const { store, clock, runDirectory } = this.#options;
+  #begin(domain: Domain, restoration: Restoration): void {
     const { domid, uuid } = domain;
-    const env = { runDirectory, backendDomid: 0, clock };
-    const restoration = new Restoration({ store, env, desired: this.#desired, domid, uuid });
     const one: Case = { domid, uuid, domain, restoration, wanted: [], looks: 0, pending: true, timer: undefined };
     this.#cases.set(domid, one);
     this.#look(one);
