@@ -45,6 +45,12 @@ describe('the units of dom0', () => {
     expect(`${stdout}${stderr}`.split('\n').filter((line) => line.includes('xenchannel'))).toEqual([]);
   });
 
+  it('come after what starts xenstored, on Debian too, and give a slow start time', () => {
+    const service = readFileSync(join(DOM0, 'xenchannel-daemon.service'), 'utf8');
+    expect(service).toMatch(/^After=.*\bxenstored\.service xen\.service$/m);
+    expect(service).toMatch(/^TimeoutStartSec=600$/m);
+  });
+
   it('keep what the next daemon goes on with, restart at once, and let Node compile', () => {
     const service = readFileSync(join(DOM0, 'xenchannel-daemon.service'), 'utf8');
     for (const line of ['RuntimeDirectoryPreserve=yes', 'Restart=always', 'RestartSec=0', 'StartLimitIntervalSec=0']) {
