@@ -36,7 +36,7 @@ nice -n "${LAB_NICE:-10}" qemu-system-x86_64 -accel tcg,thread=multi -machine pc
   -smp "${LAB_CPUS:-2}" -m "${LAB_MEMORY:-4G}" -display none -nodefaults -no-reboot "${serial[@]}" \
   -kernel "$IMAGES/xen" \
   -append "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all dom0_mem=2G,max:2G spec-ctrl=eager-fpu" \
-  -initrd "$IMAGES/vmlinux console=hvc0 earlyprintk=xen loglevel=7 mitigations=off,$IMAGES/early-initrd" \
+  -initrd "$IMAGES/vmlinux console=hvc0 earlyprintk=xen loglevel=7 mitigations=off ${LAB_INIT:+lab.init=$LAB_INIT},$IMAGES/early-initrd" \
   "${disks[@]}" -virtfs "local,path=$share,mount_tag=share,security_model=none,id=share" &
 qemu=$!
 trap 'kill "$qemu" 2> /dev/null; exit 130' INT TERM

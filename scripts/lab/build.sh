@@ -77,7 +77,7 @@ disk() { # DIRECTORY OUTPUT MEGABYTES
   mke2fs -q -t ext4 -O '^metadata_csum,^has_journal' -m0 -d "$1" "$2"
 }
 
-bootstrap "$DOM0" "linux-image-amd64,xen-hypervisor-$XEN_VERSION-amd64,xen-utils-$XEN_VERSION,xenstore-utils,qemu-system-xen,socat,udev,kmod,busybox-static,iproute2,procps,strace,python3,cpio,libstdc++6"
+bootstrap "$DOM0" "linux-image-amd64,xen-hypervisor-$XEN_VERSION-amd64,xen-utils-$XEN_VERSION,xenstore-utils,qemu-system-xen,socat,udev,kmod,busybox-static,iproute2,procps,strace,python3,cpio,libstdc++6,systemd-sysv"
 bootstrap "$DEBIAN" 'systemd-sysv,udev,dbus,kmod,procps,xenstore-utils,qemu-guest-agent,socat,libstdc++6'
 KERNEL=$(basename "$(ls -d "$DOM0"/lib/modules/* | tail -1)")
 
@@ -140,7 +140,7 @@ if ! up_to_date "$IMAGES/debian.ext4" "$HERE/debian-setup.sh" "$HERE/build.sh" "
   made "$IMAGES/debian.ext4"
 fi
 
-if ! up_to_date "$IMAGES/dom0.ext4" "$HERE/dom0-init.sh" "$HERE/gx.py" "$HERE/build.sh" "$IMAGES"/{guest-initrd,early-initrd}.stamp "$DOM0.stamp" "$(readlink -f "$(command -v node)")"; then
+if ! up_to_date "$IMAGES/dom0.ext4" "$HERE"/dom0-{init,job,setup}.sh "$HERE/gx.py" "$HERE/build.sh" "$IMAGES"/{guest-initrd,early-initrd}.stamp "$DOM0.stamp" "$(readlink -f "$(command -v node)")"; then
   say 'making the disk of dom0'
   TREE=$LAB/stage-dom0
   rm -rf "$TREE"; mkdir "$TREE"
@@ -149,6 +149,8 @@ if ! up_to_date "$IMAGES/dom0.ext4" "$HERE/dom0-init.sh" "$HERE/gx.py" "$HERE/bu
   put_modules "$TREE" virtio_pci virtio_blk ext4 9p 9pnet_virtio xenfs xen-evtchn xen-gntdev xen-gntalloc xen-privcmd \
     loop bridge xen-netback xen-blkback tun
   install -m755 "$HERE/dom0-init.sh" "$TREE/sbin/lab-init"
+  install -m755 "$HERE/dom0-job.sh" "$TREE/sbin/lab-job"
+  bash "$HERE/dom0-setup.sh" "$TREE"
   install -m755 "$HERE/gx.py" "$TREE/usr/local/bin/gx"
   install -m755 "$(readlink -f "$(command -v node)")" "$TREE/usr/local/bin/node"
   printf '#!/bin/sh\nexec node /opt/xenchannel/dist/src/cli/main.js "$@"\n' > "$TREE/usr/local/bin/xenchannel"
