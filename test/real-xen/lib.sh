@@ -19,12 +19,25 @@ sha() { sha256sum < "$1" | cut -d' ' -f1; }
 
 # The daemon ------------------------------------------------------------------------------------------------------------
 daemon_pid() { cat /run/lab-daemon.pid 2> /dev/null; }
+# Not with `xenchannel status`: starting Node takes seconds under emulation.
+daemon_answers() { printf 'GET /v1/status HTTP/1.0\r\n\r\n' | timeout 10 socat - UNIX-CONNECT:$RUN/control.sock | grep -q '200 OK'; }
+# The status of the daemon contains TEXT.
+status_has() { printf 'GET /v1/status HTTP/1.0\r\n\r\n' | timeout 10 socat - UNIX-CONNECT:$RUN/control.sock | grep -qF "$1"; }
 daemon_runs() { kill -0 "$(daemon_pid)" 2> /dev/null; }
 # In a shell of its own: a scenario that waits for all its jobs does not wait for the daemon.
 start_daemon() {
   (setsid xenchannel daemon >> "$LOGS/daemon.log" 2>&1 < /dev/null & echo $! > /run/lab-daemon.pid)
 }
-ensure_daemon() { daemon_runs || start_daemon; wait_until 30 'daemon answers' xenchannel status; }
+# Starts it again whenever it dies, at once, as systemd does.
+supervise_daemon() {
+  stop_daemon
+  # shellcheck disable=SC2016
+  (setsid bash -c 'while :; do xenchannel daemon & echo $! > /run/lab-daemon.pid; wait $!; done' \
+    >> "$LOGS/daemon.log" 2>&1 < /dev/null & echo $! > /run/lab-supervisor.pid)
+  wait_until 60 'daemon answers' daemon_answers
+}
+stop_supervision() { kill "$(cat /run/lab-supervisor.pid)"; stop_daemon; }
+ensure_daemon() { daemon_runs || start_daemon; wait_until 30 'daemon answers' daemon_answers; }
 stop_daemon() { # [SIGNAL]
   local pid; pid=$(daemon_pid)
   kill "-${1:-TERM}" "$pid" || fail "the daemon $pid is not there"
@@ -39,6 +52,35 @@ small_guest() { # NAME [LINE...]
   xl create "/root/$name.cfg" > "$LOGS/xl-create-$name.txt" 2>&1 || fail "xl create $name: $(tail -1 "$LOGS/xl-create-$name.txt")"
   gx --wait "$name" 240 || fail "guest $name did not come up"
 }
+# The Debian guest d: with systemd, the package of udev/ as it is installed by hand, and a channel of libxl's, number 1.
+DEBIAN_LIBXL=/run/d-libxl.sock
+ensure_debian() {
+  local guest
+  xl domid d > /dev/null 2>&1 && GX_LIMIT=60 gx d 'systemctl is-active xenchannel-agent' && return
+  for guest in g d; do xl domid $guest > /dev/null 2>&1 && xl destroy $guest; done
+  cat > /root/d.cfg << X
+name = "d"
+type = "pv"
+kernel = "/guest/vmlinux"
+ramdisk = "/guest/early-initrd"
+extra = "console=hvc0 loglevel=6 lab.root=/dev/xvda lab.init=/sbin/init lab.product=/dev/xvdb"
+memory = 512
+vcpus = 1
+disk = [ "phy:/dev/disk/by-id/virtio-debian,xvda,w", "phy:/dev/disk/by-id/virtio-product,xvdb,r" ]
+channel = [ "connection=pty,name=lost", "connection=socket,path=$DEBIAN_LIBXL,name=org.example.atboot" ]
+X
+  xl create /root/d.cfg > "$LOGS/xl-create-d.txt" 2>&1 || fail "xl create d: $(tail -1 "$LOGS/xl-create-d.txt")"
+  gx --wait d 300 || fail 'guest d did not come up'
+  gx d 'BINDIR=/usr/local/bin sh /opt/xenchannel/udev/install.sh' || fail 'install.sh'
+}
+inspect_debian() { # TITLE
+  echo "--- $1"
+  gx d 'ls -l /dev/xenchannel /dev/virtio-ports 2>&1
+    systemctl --no-pager --plain list-units "xenchannel*" "qemu-guest*" "*console*" "*getty*"
+    journalctl --no-pager -o cat -u "xenchannel*" -u qemu-guest-agent -n 60'
+}
+# has_opened DOMAIN NAME: the guest claims to have the channel open, which it does when the link is there
+has_opened() { [ "$(xenstore-read "$(frontend "$1" "$2")/xenchannel-guest-open")" = 1 ]; }
 ensure_guest() { # NAME: a running one that answers and has no channel
   if xl domid "$1" > /dev/null 2>&1; then
     [ -z "$(channels "$1")" ] && GX_LIMIT=30 gx "$1" 'dmesg -c > /dev/null' && return
@@ -49,6 +91,8 @@ ensure_guest() { # NAME: a running one that answers and has no channel
 }
 # Complaints of the guest's kernel since the scenario began.
 quiet_kernel() { gx "$1" 'dmesg | grep -iE "warn|bug:|oops|failed"' && fail 'the guest kernel complains'; return 0; }
+# Every node, apart from what guests and device models keep for themselves.
+all_nodes() { xenstore-ls -f | grep -v -E 'data/|device-model' | cut -d= -f1; }
 channels() { xenstore-list "/local/domain/$(xl domid "$1")/device/console" 2> /dev/null; }
 gone() { ! xl domid "$1"; }
 
@@ -57,6 +101,17 @@ frontend() { echo "/local/domain/$(xl domid "$1")/device/console/$2"; }
 backend() { echo "/local/domain/0/backend/console/$(xl domid "$1")/$2"; }
 socket_of() { echo "$RUN/dom$(xl domid "$1")/$2"; }
 states() { echo "$(xenstore-read "$(frontend "$1" "$2")/state")/$(xenstore-read "$(backend "$1" "$2")/state")"; }
+connected() { [ "$(states "$1" "$2" 2> /dev/null)" = 4/4 ]; }
+# agrees_with_xl DOMAIN COUNT: `xl channel-list` has so many rows, each with state, port and page of a frontend
+agrees_with_xl() {
+  local n seen=()
+  for n in $(channels "$1"); do
+    seen+=("$(for key in state port ring-ref; do xenstore-read "$(frontend "$1" "$n")/$key"; done | tr '\n' ' ')")
+  done
+  equal 'rows of xl channel-list' "$(xl channel-list "$1" | awk 'NR > 1' | wc -l)" "$2"
+  equal 'states, ports and pages' "$(xl channel-list "$1" | awk 'NR > 1 { print $3, $4, $5, "" }' | sort)" \
+    "$(printf '%s\n' "${seen[@]}" | sort)"
+}
 # nothing_left DOMID N: no node of the channel in the three places
 nothing_left() {
   local path

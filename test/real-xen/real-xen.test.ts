@@ -4,10 +4,13 @@ import { listScenarios, type Outcome, runInLab } from './lab.js';
 const all = listScenarios();
 /** Where the two xenstored differ in a way that channels can feel: the order of directories and of events. */
 const STORE_DEPENDENT = ['60-seven', '70-cycles'];
+const UNDER_SYSTEMD = ['97-dom0-units'];
+const only = (names: readonly string[]) => all.filter(({ name }) => names.includes(name));
 
 describe.each([
-  ['oxenstored', all, []],
-  ['the C xenstored', all.filter(({ name }) => STORE_DEPENDENT.includes(name)), ['--c-xenstored']],
+  ['oxenstored', all.filter(({ name }) => !UNDER_SYSTEMD.includes(name)), []],
+  ['the C xenstored', only(STORE_DEPENDENT), ['--c-xenstored']],
+  ['systemd in dom0', only(UNDER_SYSTEMD), ['--systemd']],
 ])('on a genuine Xen 4.17 with %s', (_store, scenarios, options) => {
   if (scenarios.length === 0) return;
   let outcomes: Map<string, Outcome>;

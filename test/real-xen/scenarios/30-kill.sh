@@ -10,15 +10,16 @@ GX_LIMIT=600 gx g "$RAW; raw hvc1; cat /tmp/records >&3" & WRITER=$!
 SAID='the guest lost nothing by the death of a daemon'
 reports=$(grep -c "$SAID" "$LOGS/daemon.log")
 for i in 1 2 3; do
-  wait_until 60 'the client is back' bash -c ". ./lib.sh; [ \"\$(xenstore-read \$(frontend g 1)/xenchannel-host-open)\" = 1 ]"
+  # Not the host-open key: that one still says what the dead daemon wrote.
+  wait_until 120 'the client is back' status_has '"connected":true'
   sleep 1
   stop_daemon KILL
   start_daemon
   echo "killed $i at $(now)"
-  wait_until 30 'daemon answers' xenchannel status
+  wait_until 30 'daemon answers' daemon_answers
 done
 wait $WRITER || fail 'the guest could not write'
-wait_until 300 'the client has it all' bash -c 'xenchannel status g --json | grep -q "\"spoolBytes\": 0"'
+wait_until 300 'the client has it all' status_has '"spoolBytes":0'
 sleep 1
 kill -TERM $CLIENT
 wait $CLIENT

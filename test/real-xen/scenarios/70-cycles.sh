@@ -5,12 +5,12 @@ D=$(xl domid g)
 descriptors() { find "/proc/$(daemon_pid)/fd" -mindepth 1 | wc -l; }
 memory() { awk '/^VmRSS/ { print $2 }' "/proc/$(daemon_pid)/status"; }
 node cycles.mjs g org.example.cycle 1 || fail "the first cycle"
-xenstore-ls -f | grep -v -E 'data/|device-model' | cut -d= -f1 > /root/before
+all_nodes > /root/before
 fds=$(descriptors) kib=$(memory)
 node cycles.mjs g org.example.cycle 50 || fail "cycling"
 echo "resident memory: $kib KiB before, $(memory) KiB after"
 equal 'open descriptors' "$(descriptors)" "$fds"
-xenstore-ls -f | grep -v -E 'data/|device-model' | cut -d= -f1 > /root/after
+all_nodes > /root/after
 diff /root/before /root/after || fail 'nodes differ'
 nothing_left "$D" 1
 xenchannel attach g org.example.cycle --wait 30 || fail 'attach at the end'
