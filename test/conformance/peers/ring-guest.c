@@ -155,6 +155,16 @@ static void pause_or_resume(int number)
 	paused = number == SIGUSR1;
 }
 
+/* One after the other, and not one inside the other: the last one counts. */
+static void heed_signals(void)
+{
+	struct sigaction action = { .sa_handler = pause_or_resume };
+
+	sigfillset(&action.sa_mask);
+	sigaction(SIGUSR1, &action, NULL);
+	sigaction(SIGUSR2, &action, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	struct sockaddr_un un;
@@ -168,8 +178,7 @@ int main(int argc, char **argv)
 		raise_port(atoi(argv[3]));
 		return 0;
 	}
-	signal(SIGUSR1, pause_or_resume);
-	signal(SIGUSR2, pause_or_resume);
+	heed_signals();
 	snprintf(name, sizeof(name), "dom-%.10s.evt", argv[2]);
 	un = address_of(name);
 	unlink(un.sun_path);

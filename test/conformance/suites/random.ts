@@ -124,9 +124,28 @@ class Writer {
     return `dom0: IS_DOMAIN_INTRODUCED ${domid}`;
   }
 
+  /** A guest does not read while others change what it watches, more than its ring holds. */
+  #silence(): string {
+    const domid = this.#pick(DOMAINS);
+    const changes = 5 + Math.floor(this.#random() * 50);
+    const home = `/local/domain/${domid}`;
+    const change = () => {
+      const path = `${home}/${this.#pick(NAMES)}/${this.#pick(NAMES)}`;
+      return `${this.#pick(['dom0', 'dom0.b'])}: ${this.#random() < 0.8 ? `WRITE ${path} ""` : `RM ${path}`}`;
+    };
+    return [
+      `dom${domid}: WATCH ${home} {t*${Math.floor(this.#random() * 40) + 1}}`,
+      `dom${domid}: pause`,
+      ...Array.from({ length: changes }, change),
+      `dom${domid}: resume`,
+    ].join('\n');
+  }
+
   /** One step, or several lines that make sense only together. */
   step(): string {
     const kind = this.#random();
+    if (kind < 0.02) return `dom0: CONTROL quota ${this.#pick(DOMAINS)}`;
+    if (kind < 0.025) return this.#silence();
     if (kind < 0.35) return `${this.#pick(ACTORS)}: ${this.#change()}`;
     if (kind < 0.5) return `${this.#pick(ACTORS)}: ${this.#look()}`;
     if (kind < 0.65) return `${this.#pick(ACTORS)}: ${this.#watch()}`;
