@@ -310,7 +310,7 @@ class Stress {
     const bytes = bytesByOwner(this.#engine.dump());
     for (let domid = 1; domid <= GUESTS; domid++) {
       const figures = (this.#clients[0] as Client).ask(Op.Control, `quota\0${domid}\0`);
-      const [, memory = 'nothing'] = /^memory *: *(\d+)$/m.exec(figures) ?? [];
+      const [, memory = 'nothing'] = /^memory *: *(\d+)/m.exec(figures) ?? [];
       this.#expect(`memory of domain ${domid}`, memory, String(bytes.get(domid) ?? 0));
     }
   }
