@@ -97,10 +97,6 @@ export class MessageQueue {
     return this.#bytes - this.#sentBytes;
   }
 
-  get isEmpty(): boolean {
-    return this.#messages.length === 0;
-  }
-
   reply(bytes: Buffer, asked: Asked | undefined): void {
     asked?.answered();
     this.#add({ bytes, key: undefined, deadlineMs: NEVER, asked });
@@ -151,6 +147,7 @@ export class MessageQueue {
 
   /** When the oldest event will be too old; undefined when none ever will. */
   get nextDeadlineMs(): number | undefined {
+    if (this.#eventAgeMs === NEVER) return undefined;
     const begun = this.#sentBytes > 0 ? this.#messages.peek() : undefined;
     return this.#messages.find((message) => message.deadlineMs !== NEVER && message !== begun)?.deadlineMs;
   }
