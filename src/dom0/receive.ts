@@ -1,6 +1,7 @@
 /** Receives a channel's output as its client: so many bytes, or for so long, or to its end. Knows no files. */
 import { ChannelError } from '../base/errors.js';
 import type { Dom0Environment } from './environment.js';
+import { isWriterPresent } from './figures.js';
 import { type HostEnd, openHostEnd } from './open-channel.js';
 
 export interface ReceiveRequest {
@@ -19,9 +20,11 @@ export interface ReceiveResult {
   readonly surplusBytes: number;
 }
 
-/** Throws `wait-timeout` and `channel-closed` when fewer came than were asked for. */
+/** Throws `writer-present`; `wait-timeout` and `channel-closed` when fewer came than were asked for. */
 export async function receive(request: ReceiveRequest, env: Dom0Environment): Promise<ReceiveResult> {
   const { end, bytes: wanted, timeoutMs, signal, write } = request;
+  // Beside another client we would only look on, and miss bytes whenever we are slow.
+  if (await isWriterPresent(env, end, signal)) throw writerPresent(end);
   const socket = await openHostEnd(end, signal);
   let expired = false;
   const timer =
@@ -56,6 +59,14 @@ export async function receive(request: ReceiveRequest, env: Dom0Environment): Pr
   signal.throwIfAborted();
   if (wanted !== undefined && receivedBytes < wanted) throw tooFew(request, receivedBytes, expired);
   return { receivedBytes, surplusBytes };
+}
+
+function writerPresent({ label, domid, deviceId }: HostEnd): ChannelError {
+  return new ChannelError(
+    'writer-present',
+    `${label}: another client gets its output; look on with 'xenchannel connect --read-only'`,
+    { domid, deviceId },
+  );
 }
 
 function tooFew(

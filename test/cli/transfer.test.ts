@@ -184,6 +184,16 @@ describe('xenchannel recv', () => {
     expect(readFileSync(file('dump')).equals(bytes)).toBe(true);
   });
 
+  it('exits with 4 while another client gets the output: it would miss some of it', async () => {
+    const { xc, host, path } = await bench();
+    await host.client(path);
+    await until('the other one is there', () => host.channel().hostOpen);
+    expect(await xc('recv', '1', NAME, '--timeout', '0.3')).toMatchObject({
+      code: 4,
+      err: expect.stringMatching(/another client gets its output; .*--read-only' \[writer-present\]/),
+    });
+  });
+
   it('exits with 6 when fewer came, and keeps them', async () => {
     const { xc, tty } = await bench();
     tty.send('abc');

@@ -19,7 +19,8 @@ Examples:
   xenchannel recv db1 org.example.log --timeout 10
 
 It ends after --bytes, when the channel is closed, or when the time is over: with --bytes that exits with 6 and what came
-is kept, without it is the regular end. It takes what had been kept for the next client.
+is kept, without it is the regular end. It takes what had been kept for the next client. While another client is there it
+exits with 4: 'xenchannel connect --read-only' looks on.
 `;
 
 export function addRecv(program: Command, io: Io): void {
