@@ -47,9 +47,13 @@ export class InputBacklog {
     }
   }
 
-  /** Hands over what waits until it is paused again. */
+  /** What waits goes first: `deliver` hands it over, at a time when the session may be called. */
   resume(): void {
     this.#paused = false;
+  }
+
+  /** Hands over what waits until it is paused again. */
+  deliver(): void {
     while (!this.#paused && this.#next());
   }
 

@@ -98,9 +98,10 @@ export class SocketClientChardev implements Chardev {
 
   resumeInput(): void {
     if (!this.#input.paused) return;
+    this.#input.resume();
     queueMicrotask(() => {
       if (this.#state !== 'open') return;
-      this.#input.resume();
+      this.#input.deliver();
       if (this.#input.clear) this.#server?.resume();
     });
   }

@@ -9,6 +9,7 @@ import { shutdownRead } from '../sys/shutdown.js';
 import { type BindOptions, type BoundPath, listenAt } from './bind.js';
 import type { Chardev, ChardevEvents, CloseOptions } from './chardev.js';
 import { Client, descriptorOf } from './client.js';
+import { InputBacklog } from './input-backlog.js';
 import { MAX_VIEWERS, Viewers } from './viewers.js';
 
 export interface SocketChardevOptions extends BindOptions {
@@ -16,8 +17,6 @@ export interface SocketChardevOptions extends BindOptions {
   readonly log?: Logger;
 }
 
-/** Input of clients that have gone, waiting for room toward the guest. */
-export const MAX_BACKLOG_BYTES = 1024 * 1024;
 /** Connections the kernel keeps for us while we are busy. */
 const LISTEN_BACKLOG = 16;
 /** The event loop takes one connection in each of its turns; after two in which none came, none was waiting. */
@@ -37,9 +36,7 @@ export class SocketChardev implements Chardev {
   #bound: BoundPath | undefined;
   #writer: Client | undefined;
   #state: 'open' | 'closing' | 'abandoned' = 'open';
-  #paused = false;
-  #backlog: Uint8Array[] = [];
-  #backlogBytes = 0;
+  readonly #input = new InputBacklog((bytes) => this.#events?.onInput(bytes));
   #unwritten: Uint8Array = NOTHING;
   #probeTimer: Timer | undefined;
   /** Connections that the kernel has handed over, of whatever role. */
@@ -52,7 +49,7 @@ export class SocketChardev implements Chardev {
     bytesFromWriter: 0,
     clients: 0,
     refusedClients: 0,
-    inputDroppedBytes: 0,
+    salvageDroppedBytes: 0,
   };
 
   constructor(options: SocketChardevOptions) {
@@ -99,14 +96,14 @@ export class SocketChardev implements Chardev {
   }
 
   pauseInput(): void {
-    this.#paused = true;
+    this.#input.pause();
     this.#writer?.pause();
     this.#armProbe();
   }
 
   resumeInput(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
+    if (!this.#input.paused) return;
+    this.#input.resume();
     queueMicrotask(() => this.#deliver());
   }
 
@@ -131,8 +128,7 @@ export class SocketChardev implements Chardev {
     this.#writer?.close({ drain: true });
     this.#viewers.close();
     this.#probeTimer?.cancel();
-    this.#paused = false;
-    this.#deliver();
+    this.#input.flush();
     await closed;
     return Buffer.concat([this.#unwritten, rest]);
   }
@@ -153,10 +149,12 @@ export class SocketChardev implements Chardev {
   }
 
   figures(): Readonly<Record<string, number | string | boolean>> {
+    const { salvageDroppedBytes, ...figures } = this.#figures;
     return {
       connected: this.connected,
-      ...this.#figures,
-      inputBacklogBytes: this.#backlogBytes,
+      ...figures,
+      inputDroppedBytes: this.#input.droppedBytes + salvageDroppedBytes,
+      inputBacklogBytes: this.#input.bytes,
       ...this.#viewers.figures(),
     };
   }
@@ -193,7 +191,7 @@ export class SocketChardev implements Chardev {
     this.#figures.clients++;
     this.#figures.bytesFromWriter = 0;
     const client = new Client(socket, {
-      onInput: (bytes) => this.#input(bytes),
+      onInput: (bytes) => this.#take(bytes),
       onEnd: () => this.#armProbe(),
       onWritable: () => {
         this.#onProgress?.();
@@ -203,15 +201,15 @@ export class SocketChardev implements Chardev {
     });
     this.#writer = client;
     // What its predecessor left behind goes first.
-    if (!this.#paused && this.#backlog.length === 0) client.resume();
+    if (this.#input.clear) client.resume();
     this.#events?.onClient(true);
   }
 
   #writerGone(client: Client, unread: Uint8Array[], unwritten: Uint8Array): void {
     this.#writer = undefined;
-    this.#figures.inputDroppedBytes += client.lostBytes;
+    this.#figures.salvageDroppedBytes += client.lostBytes;
     this.#figures.bytesToClient -= unwritten.length;
-    for (const bytes of unread) this.#input(bytes);
+    for (const bytes of unread) this.#take(bytes);
     this.#onProgress?.();
     if (this.#state === 'open') {
       if (unwritten.length > 0) this.#events?.onReturned(unwritten);
@@ -219,33 +217,17 @@ export class SocketChardev implements Chardev {
     this.#events?.onClient(false);
   }
 
-  /** In order, and no faster than the session wants it. */
-  #input(bytes: Uint8Array): void {
+  #take(bytes: Uint8Array): void {
     this.#figures.bytesFromClient += bytes.length;
     this.#figures.bytesFromWriter += bytes.length;
-    if (!this.#paused && this.#backlog.length === 0) {
-      this.#events?.onInput(bytes);
-      return;
-    }
-    if (this.#backlogBytes + bytes.length > MAX_BACKLOG_BYTES) {
-      this.#figures.inputDroppedBytes += bytes.length;
-      return;
-    }
-    this.#backlog.push(Buffer.from(bytes));
-    this.#backlogBytes += bytes.length;
+    this.#input.push(bytes);
   }
 
   #deliver(): void {
     if (this.#state === 'abandoned') return;
-    while (!this.#paused || this.#state === 'closing') {
-      const bytes = this.#backlog.shift();
-      if (bytes === undefined) {
-        this.#writer?.resume();
-        return;
-      }
-      this.#backlogBytes -= bytes.length;
-      this.#events?.onInput(bytes);
-    }
+    if (this.#state === 'closing') this.#input.flush();
+    else this.#input.deliver();
+    if (this.#input.clear) this.#writer?.resume();
   }
 
   /** Gives the writer what it takes within the time; returns how much that was. */
@@ -279,7 +261,7 @@ export class SocketChardev implements Chardev {
       this.#probeTimer = undefined;
       this.#writer?.probe();
       this.#viewers.probe();
-      const silent = this.#writer !== undefined && (this.#writer.ended || this.#paused);
+      const silent = this.#writer !== undefined && (this.#writer.ended || this.#input.paused);
       if (silent || this.#viewers.someEnded) this.#armProbe();
     });
   }

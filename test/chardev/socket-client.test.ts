@@ -151,6 +151,11 @@ describe('a connecting chardev', () => {
       return events.clients.includes(false);
     });
     expect(events.input).toEqual([]);
+    // The session may change its mind before it is called again.
+    chardev.resumeInput();
+    chardev.pauseInput();
+    await new Promise((settle) => setImmediate(settle));
+    expect(events.input).toEqual([]);
     chardev.resumeInput();
     await events.untilReceived('last words');
   });
@@ -250,14 +255,15 @@ describe('BackOff', () => {
 describe('InputBacklog', () => {
   it('keeps the order, whenever it is paused and resumed', () => {
     fc.assert(
-      fc.property(fc.array(fc.constantFrom('push', 'pause', 'resume')), (steps) => {
+      fc.property(fc.array(fc.constantFrom('push', 'pause', 'resume', 'deliver')), (steps) => {
         const got: number[] = [];
         let next = 0;
         const backlog = new InputBacklog((bytes) => got.push(...bytes));
         for (const step of steps) {
           if (step === 'push') backlog.push(Buffer.from([next++ & 0xff]));
           else if (step === 'pause') backlog.pause();
-          else backlog.resume();
+          else if (step === 'resume') backlog.resume();
+          else backlog.deliver();
         }
         backlog.flush();
         expect(got).toEqual(Array.from({ length: next }, (_, i) => i & 0xff));
@@ -276,6 +282,7 @@ describe('InputBacklog', () => {
     backlog.push(Buffer.alloc(1));
     expect(backlog.droppedBytes).toBe(1);
     backlog.resume();
+    backlog.deliver();
     expect(got).toEqual([1, 2]);
     expect(backlog.bytes).toBe(MAX_BACKLOG_BYTES - 2);
   });

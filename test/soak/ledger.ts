@@ -1,6 +1,6 @@
 /** What must be true of a channel's account at the end, and how all accounts are printed. */
 import { CRASH_BOUND, FILE_CRASH_BOUND } from '../../src/backend/session-types.js';
-import { MAX_BACKLOG_BYTES } from '../../src/chardev/socket.js';
+import { MAX_BACKLOG_BYTES } from '../../src/chardev/input-backlog.js';
 import { type Account, SOCKET_BYTES } from './channel.js';
 
 export interface Judgement {
