@@ -6,6 +6,7 @@ import type { Chardev } from '../chardev/chardev.js';
 import type { SpoolQueue } from '../chardev/spool.js';
 import { type BackendRing, OUT_BYTES } from '../console/ring.js';
 import { BATCH_BYTES, type BatchBuffers } from './batch.js';
+import { BULK_BYTES } from './hover.js';
 import { Patience, type PatienceOptions } from './patience.js';
 import type { SessionHooks } from './session-types.js';
 
@@ -72,7 +73,9 @@ export class Outlet {
     const idle = this.#chardev.connected && this.#spool.size === this.#fresh;
     if (!idle || this.#batchLimit < OUT_BYTES) return this.#takeSpooled(ring, patient);
     if (this.#spool.storage === 'memory') return this.#takeBatched(ring);
-    if (ring.outIsEmpty()) return 0;
+    const pending = ring.outPending();
+    if (pending === 0) return 0;
+    if (pending < BULK_BYTES && this.#fresh === 0) return this.#takePassing(ring);
     const room = this.#spool.reserve(OUT_BYTES);
     return room === undefined ? this.#takeSpooled(ring, patient) : this.#takeLasting(ring, room);
   }
@@ -168,6 +171,30 @@ export class Outlet {
     ring.publishConsumed(count);
     if (this.#fresh + OUT_BYTES > this.#batchLimit) this.#settleFresh();
     return count;
+  }
+
+  /**
+   * A word, no burst, for a client that is waiting: the kernel has it before the guest gets its space back, so that it need
+   * not stand in the spool. What the client does not take at once does.
+   */
+  #takePassing(ring: BackendRing): number {
+    const piece = this.#batches.borrow();
+    const count = ring.peekOut(piece, 0);
+    const bytes = piece.subarray(0, count);
+    this.#tell(bytes);
+    const taken = this.#write(bytes);
+    const passed = Math.max(0, taken - (this.#chardev.unconfirmedBytes ?? 0));
+    if (passed > 0) this.#spool.pass(passed);
+    if (passed < count) this.#keepRest(bytes.subarray(passed), taken - passed);
+    this.#batches.giveBack(piece);
+    ring.publishConsumed(count);
+    return count;
+  }
+
+  /** `taken` of them were taken, but only this process has them. */
+  #keepRest(bytes: Uint8Array, taken: number): void {
+    if (this.#spool.append(bytes) > 0) this.#hooks.onDropped?.();
+    this.#spool.consume(taken, this.#chardev.unconfirmedBytes ?? 0);
   }
 
   #settleFresh(): void {

@@ -160,6 +160,13 @@ export class FileQueue {
     this.#fields[FIELD.stored] = this.#stored;
   }
 
+  /** Counts what the reader got beside the queue. The file says then how far its source has come. */
+  pass(count: number): void {
+    if (this.#file === undefined) this.#make(NOTHING);
+    this.#receivedBefore += count;
+    this.#fields[FIELD.receivedBefore] = this.#receivedBefore;
+  }
+
   peek(maxBytes: number): Uint8Array {
     const at = (this.#start - this.#base) % this.#modulus;
     return this.#data.subarray(at, at + Math.min(this.#stored - this.#start, maxBytes, this.#modulus - at));

@@ -103,6 +103,10 @@ export class FileSpool implements SpoolQueue {
     this.#queue.commit(count);
   }
 
+  pass(count: number): void {
+    if (this.#memory === undefined) this.#queueStep(() => this.#queue.pass(count));
+  }
+
   peek(maxBytes = this.size): Uint8Array {
     return this.#memory?.peek(maxBytes) ?? this.#queue.peek(maxBytes);
   }

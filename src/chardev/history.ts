@@ -31,16 +31,17 @@ export interface HistoryPiece {
 export const DEFAULT_FIRST_BYTES = 64 * 1024;
 export const DEFAULT_RECENT_BYTES = 1024 * 1024;
 /** A thousand idle channels should cost next to nothing. */
-const FIRST_STORAGE_BYTES = 4096;
+const FIRST_STORAGE_BYTES = 256;
+const NOTHING = Buffer.alloc(0);
 
 export class History {
   readonly #start: number;
   readonly #firstLimit: number;
   readonly #recentLimit: number;
-  #first: Buffer = Buffer.alloc(0);
+  #first: Buffer = NOTHING;
   #firstSize = 0;
   /** Circular once it has its full length; before that it grows, and nothing is gone. */
-  #recent: Buffer = Buffer.alloc(0);
+  #recent: Buffer = NOTHING;
   #total: number;
 
   constructor(options: HistoryOptions = {}) {

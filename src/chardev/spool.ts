@@ -26,6 +26,8 @@ export interface SpoolQueue {
    */
   reserve(count: number): Uint8Array | undefined;
   commit(count: number): void;
+  /** Counts bytes that the reader got beside the queue, which was empty: they came, and nothing is to be kept of them. */
+  pass(count: number): void;
   /** The oldest bytes as one view, at most `maxBytes`; not all that is there when it wraps. Valid until the next change. */
   peek(maxBytes?: number): Uint8Array;
   /** Removes the `count` oldest bytes, after `peek`. For `keptBehind` see `keepBehind`. */
@@ -59,13 +61,14 @@ export interface SpoolOptions {
 /** A thousand idle channels should cost next to nothing: storage grows on demand and is given back when empty. */
 const FIRST_STORAGE_BYTES = 4096;
 const KEPT_STORAGE_BYTES = 65536;
+const NOTHING = Buffer.alloc(0);
 
 export class Spool implements SpoolQueue {
   readonly storage = 'memory';
   readonly limitBytes: number;
   readonly policy: OverflowPolicy;
   /** Circular; `#size` bytes from `#head` on. Its length is a power of two or the limit. */
-  #storage: Buffer = Buffer.alloc(0);
+  #storage: Buffer = NOTHING;
   #head = 0;
   #size = 0;
   #dropped = 0;
@@ -110,6 +113,9 @@ export class Spool implements SpoolQueue {
 
   commit(): void {}
 
+  /** Here only what was queued is counted: nobody asks for more. */
+  pass(): void {}
+
   peek(maxBytes = this.#size): Uint8Array {
     const count = Math.min(this.#size, maxBytes, this.#storage.length - this.#head);
     return this.#storage.subarray(this.#head, this.#head + count);
@@ -119,7 +125,7 @@ export class Spool implements SpoolQueue {
     this.#skip(count);
     if (this.#size > 0) return;
     this.#head = 0;
-    if (this.#storage.length > KEPT_STORAGE_BYTES) this.#storage = Buffer.alloc(0);
+    if (this.#storage.length > KEPT_STORAGE_BYTES) this.#storage = NOTHING;
   }
 
   /** In memory nothing outlives the process. */

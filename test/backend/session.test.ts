@@ -146,7 +146,7 @@ describe('what the guest writes', () => {
     const bench = new SessionBench().attach();
     bench.guest.produce(Buffer.from('last words'));
     bench.session.detachRing({ drain: true });
-    expect(bench.spool.takeAll().toString()).toBe('last words');
+    expect(bench.spool.copyAll().toString()).toBe('last words');
     bench.session.onEvent();
   });
 });

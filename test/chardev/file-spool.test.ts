@@ -72,6 +72,29 @@ describe('a spool in a file', () => {
     expect(successor(path).found).toMatchObject({ bytes: 7, source: { id: [10, 18], position: 2 } });
   });
 
+  it('counts what passed beside it, and tells the next process so', () => {
+    const { spool, path } = open();
+    spool.setSource({ id: [1, 1], position: 0xfffffffe });
+    spool.pass(3);
+    expect([spool.size, spool.received]).toEqual([0, 3]);
+    spool.append(bytes('de'));
+    const next = successor(path);
+    expect(next.found).toMatchObject({ bytes: 2, source: { position: 3 } });
+    expect(next.spool.received).toBe(5);
+    expect(statSync(path).size).toBe(HEADER_BYTES + FIRST_DATA_BYTES);
+  });
+
+  it('takes back what had passed beside it', () => {
+    const { spool, path } = open();
+    spool.append(bytes('stood'));
+    spool.consume(5);
+    spool.pass(12);
+    spool.prepend(bytes('not read'));
+    spool.append(bytes(', new'));
+    const next = successor(path).spool;
+    expect([next.copyAll().toString(), next.received]).toEqual(['not read, new', 22]);
+  });
+
   it('counts refused bytes of the source, too', () => {
     const { spool, path } = open({ limitBytes: 4, policy: 'drop-newest' });
     spool.setSource({ id: [1, 1], position: 0 });
@@ -299,6 +322,7 @@ describe('a spool in a file, beside one in memory', () => {
     fc.record({ kind: fc.constant('prepend' as const), data: fc.uint8Array({ maxLength: 12 }) }),
     fc.record({ kind: fc.constant('consume' as const), count: fc.nat(30), keptBehind: fc.nat(12) }),
     fc.record({ kind: fc.constant('return' as const) }),
+    fc.record({ kind: fc.constant('pass' as const), count: fc.nat(30) }),
     fc.record({ kind: fc.constant('tidy' as const) }),
     fc.record({ kind: fc.constant('crash' as const) }),
   );
@@ -327,7 +351,10 @@ describe('a spool in a file, beside one in memory', () => {
               expect(spool.prepend(data)).toBe(model.prepend(data));
               kept = Buffer.alloc(0);
             } else if (step.kind === 'tidy') spool.tidy();
-            else if (step.kind === 'crash') {
+            else if (step.kind === 'pass') {
+              // Only to somebody who waits, and nothing older may be on its way to him.
+              if (model.size === 0 && kept.length === 0) spool.pass(step.count);
+            } else if (step.kind === 'crash') {
               spool = successor(path, { limitBytes, policy }).spool;
               expect(spool.copyAll()).toEqual(Buffer.concat([kept, model.copyAll()]));
               spool.consume(kept.length);

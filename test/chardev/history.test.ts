@@ -110,7 +110,7 @@ describe('History', () => {
     const history = new History();
     expect(history.storageBytes).toBe(0);
     history.append(Buffer.from('login: '));
-    expect(history.storageBytes).toBe(4096);
+    expect(history.storageBytes).toBe(256);
     const chunk = randomBytes(60_000);
     for (let i = 0; i < 100; i++) history.append(chunk);
     expect(history.storageBytes).toBe(DEFAULT_FIRST_BYTES + DEFAULT_RECENT_BYTES);

@@ -3,7 +3,7 @@
 import { BatchBuffers } from '../../src/backend/batch.js';
 import { ChannelSession } from '../../src/backend/session.js';
 import type { SessionState } from '../../src/backend/session-types.js';
-import { Spool, type SpoolOptions } from '../../src/chardev/spool.js';
+import { Spool, type SpoolOptions, type SpoolQueue } from '../../src/chardev/spool.js';
 import { BackendRing } from '../../src/console/ring.js';
 import { FakeChardev } from './fake-chardev.js';
 import { FakeClock } from './fake-clock.js';
@@ -12,7 +12,7 @@ import { GuestRing } from './guest-ring.js';
 export class SessionBench {
   readonly chardev = new FakeChardev();
   readonly clock = new FakeClock();
-  readonly spool: Spool;
+  readonly spool: SpoolQueue;
   readonly session: ChannelSession;
   guest = new GuestRing();
   readonly clientEvents: boolean[] = [];
@@ -28,8 +28,9 @@ export class SessionBench {
     spool = {},
     speakFirst = true,
     batches = new BatchBuffers(),
-  }: { spool?: Partial<SpoolOptions>; speakFirst?: boolean; batches?: BatchBuffers } = {}) {
-    this.spool = new Spool({ limitBytes: 1024 * 1024, ...spool });
+    queue,
+  }: { spool?: Partial<SpoolOptions>; speakFirst?: boolean; batches?: BatchBuffers; queue?: SpoolQueue } = {}) {
+    this.spool = queue ?? new Spool({ limitBytes: 1024 * 1024, ...spool });
     this.session = new ChannelSession({
       chardev: this.chardev,
       spool: this.spool,
