@@ -15,6 +15,7 @@ import {
   type Placement,
   ROWS,
   type Row,
+  type SpoolPlace,
   SUBJECT_NAMES,
   type Subject,
   type Target,
@@ -23,6 +24,7 @@ import {
 interface Setting {
   readonly program: string;
   readonly placement: Placement;
+  readonly spool: SpoolPlace;
   readonly rounds: number;
   readonly seconds: string;
 }
@@ -58,7 +60,7 @@ async function measureAll(setting: Setting, names: readonly string[]): Promise<F
     for (const name of names) {
       const { served = 1, host = 'socket' } = MEASURES[name] ?? {};
       const key = `${served} ${host}`;
-      if (!relays.has(key)) relays.set(key, await OurRelay.start(setting.placement, served, host));
+      if (!relays.has(key)) relays.set(key, await OurRelay.start({ ...setting, channels: served, host }));
     }
     // The first round is not counted: a daemon has been running for a while.
     for (let round = 0; round <= setting.rounds; round++) {
@@ -127,9 +129,9 @@ function resultOf(row: Row, figures: Figures): Result {
 }
 
 /** What 1000 connected channels that have carried something cost while nothing happens, both of their sockets included. */
-async function measureIdle({ program, placement }: Setting): Promise<Result[]> {
+async function measureIdle({ program, placement, spool }: Setting): Promise<Result[]> {
   const residentBytes = async (channels: number, look: (relay: OurRelay) => Promise<void>) => {
-    const relay = await OurRelay.start(placement, channels, 'socket', ['--expose-gc']);
+    const relay = await OurRelay.start({ placement, spool, channels, nodeOptions: ['--expose-gc'] });
     try {
       return await whileHeld(program, placement, relay, channels, async () => {
         await relay.collectGarbage();
@@ -181,8 +183,30 @@ function print({ name, unit, value, peer, peerValue, ratio, target, met }: Resul
   console.log(cells.join(' | ').trimEnd());
 }
 
-function isPlacement(word: string): word is Placement {
-  return Object.hasOwn(PLACEMENTS, word);
+/** Both, because neither is the whole truth: one shows what the work costs, the other what a user sees. */
+const BOTH: readonly Placement[] = ['pinned', 'free'];
+
+function placementsOf(word: string): readonly Placement[] | undefined {
+  if (word === 'both') return BOTH;
+  return Object.hasOwn(PLACEMENTS, word) ? [word as Placement] : undefined;
+}
+
+/** One table. */
+async function run(setting: Setting, only: string, quiet: boolean): Promise<Result[]> {
+  const { placement, rounds, seconds, spool } = setting;
+  const rows = ROWS.filter(({ name, measure }) => name.includes(only) || measure === only);
+  const names = new Set(rows.flatMap(({ measure, peer }) => (peer?.measure ? [peer.measure, measure] : [measure])));
+  if (!quiet) {
+    console.log(
+      `\n${placement}: relay and load on ${PLACEMENTS[placement]}; spools in ${spool === 'file' ? 'files' : 'memory'}; medians of ${rounds} rounds of ${seconds} s, in turn, ratios within rounds`,
+    );
+    console.log(`${'test'.padEnd(38)} |    ours | ${'peer'.padEnd(21)} |  ratio | target`);
+  }
+  const figures = await measureAll(setting, [...names]);
+  const results = rows.map((row) => resultOf(row, figures));
+  if ('memory and idle CPU'.includes(only)) results.push(...(await measureIdle(setting)));
+  if (!quiet) results.forEach(print);
+  return results;
 }
 
 async function main(): Promise<number> {
@@ -191,34 +215,27 @@ async function main(): Promise<number> {
       load: { type: 'string', default: '' },
       rounds: { type: 'string', default: '5' },
       seconds: { type: 'string', default: '1' },
-      placement: { type: 'string', default: 'pinned' },
+      placement: { type: 'string', default: 'both' },
+      spool: { type: 'string', default: 'file' },
       only: { type: 'string', default: '' },
       json: { type: 'boolean', default: false },
     },
   });
-  if (!isPlacement(values.placement)) {
-    console.error(`error: --placement is ${Object.keys(PLACEMENTS).join(' or ')}, not '${values.placement}'`);
+  const { load: program, seconds, spool, only, json } = values;
+  const placements = placementsOf(values.placement);
+  if (placements === undefined || (spool !== 'file' && spool !== 'memory')) {
+    console.error(`error: --placement is both, ${Object.keys(PLACEMENTS).join(' or ')}, --spool is file or memory`);
     return 2;
   }
-  const { load: program, placement, seconds } = values;
-  const setting: Setting = { program, placement, rounds: Number(values.rounds), seconds };
-  const rows = ROWS.filter(({ name, measure }) => name.includes(values.only) || measure === values.only);
-  const names = new Set(rows.flatMap(({ measure, peer }) => (peer?.measure ? [peer.measure, measure] : [measure])));
+  const rounds = Number(values.rounds);
   const machine = `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} CPUs, Node ${process.version}`;
-  const where = `relay and load on ${PLACEMENTS[placement]}`;
-  if (!values.json) {
-    console.log(
-      `${machine}; ${where}; medians of ${values.rounds} rounds of ${seconds} s, in turn, ratios within rounds`,
-    );
-    console.log(`${'test'.padEnd(38)} |    ours | ${'peer'.padEnd(21)} |  ratio | target`);
+  if (!json) console.log(machine);
+  const tables: { readonly placement: Placement; readonly results: readonly Result[] }[] = [];
+  for (const placement of placements) {
+    tables.push({ placement, results: await run({ program, placement, spool, rounds, seconds }, only, json) });
   }
-  const figures = await measureAll(setting, [...names]);
-  const results = rows.map((row) => resultOf(row, figures));
-  if ('memory and idle CPU'.includes(values.only)) results.push(...(await measureIdle(setting)));
-  if (values.json)
-    console.log(JSON.stringify({ machine, placement, rounds: setting.rounds, seconds, results }, null, 2));
-  else results.forEach(print);
-  return results.every(({ met }) => met) ? 0 : 1;
+  if (json) console.log(JSON.stringify({ machine, spool, rounds, seconds, tables }, null, 2));
+  return tables.every(({ results }) => results.every(({ met }) => met)) ? 0 : 1;
 }
 
 process.exitCode = await main();

@@ -1,18 +1,22 @@
 /**
- * What is measured: the product's ring, session and host end between two Unix sockets, FOLDER/g<i> and FOLDER/h<i>, as
- * the daemon puts them together, with a hypervisor in memory. Says "ready" when all channels are served; answers the
+ * What is measured: the product's ring, session, spool, history and host end between two Unix sockets, FOLDER/g<i> and
+ * FOLDER/h<i>, as the daemon puts them together, with a hypervisor in memory. Says "ready" when all channels are served; answers the
  * line "gc" on stdin after a garbage collection.
  */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { BatchBuffers } from '../../../src/backend/batch.js';
+import { OutputFeed } from '../../../src/backend/output-feed.js';
 import { RingLink } from '../../../src/backend/ring-link.js';
 import { ChannelSession } from '../../../src/backend/session.js';
 import { TurnQueue } from '../../../src/backend/turns.js';
 import { systemClock } from '../../../src/base/clock.js';
+import { FileSpool } from '../../../src/chardev/file-spool.js';
 import { PtyChardev } from '../../../src/chardev/pty.js';
 import { SocketChardev } from '../../../src/chardev/socket.js';
-import { Spool } from '../../../src/chardev/spool.js';
+import type { SpoolQueue } from '../../../src/chardev/spool.js';
 import { GuestPage } from '../../../src/hypervisor/guest-page.js';
 import { SimulatedHypervisor } from '../../../src/hypervisor/simulated.js';
 import { GuestBuffers, GuestEnd } from './guest-end.js';
@@ -21,20 +25,37 @@ const DOMID = 1;
 const SPOOL_BYTES = 1024 * 1024;
 const IDLE_PAUSE_MS = 10;
 
-const [folder = '.', channels = '1', host = 'socket'] = process.argv.slice(2);
+const [folder = '.', channels = '1', host = 'socket', spoolPlace = 'file'] = process.argv.slice(2);
+/** Where /run is on most hosts, too: in memory. */
+const spoolFolder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'xc-bench-spool-'));
 const hypervisor = new SimulatedHypervisor();
 const backend = hypervisor.openBackend();
 const turns = new TurnQueue();
 const batches = new BatchBuffers();
 const buffers = new GuestBuffers();
 
+function makeSpool(index: number): SpoolQueue {
+  return FileSpool.open({
+    path: join(spoolFolder, String(index)),
+    key: String(index),
+    limitBytes: SPOOL_BYTES,
+    policy: 'drop-oldest',
+    inMemory: spoolPlace === 'memory',
+    onDegraded: (error) => {
+      throw error;
+    },
+  }).spool;
+}
+
 async function serve(index: number): Promise<void> {
   const guest = new GuestEnd({ hypervisor, domid: DOMID, page: new GuestPage(), buffers });
   const place = { path: join(folder, `h${index}`), clock: systemClock };
   const chardev = host === 'pty' ? new PtyChardev(place) : new SocketChardev(place);
-  const session = new ChannelSession({
+  const spool = makeSpool(index);
+  const output = new OutputFeed(() => session.fromGuestBytes);
+  const session: ChannelSession = new ChannelSession({
     chardev,
-    spool: new Spool({ limitBytes: SPOOL_BYTES }),
+    spool,
     batches,
     clock: systemClock,
     speakFirst: true,
@@ -46,6 +67,7 @@ async function serve(index: number): Promise<void> {
       onChardevFailure: (error) => {
         throw error;
       },
+      onOutput: (bytes) => output.push(bytes),
       defer: (turn) => turns.defer(turn),
       slowDown: (resume) => void systemClock.after(IDLE_PAUSE_MS, resume),
     },
@@ -55,6 +77,7 @@ async function serve(index: number): Promise<void> {
   const outcome = new RingLink(backend).connect(offer, () => session.onEvent());
   if (outcome.kind === 'failed') throw outcome.error;
   session.attachRing(outcome.ring, outcome.port);
+  spool.setSource({ id: [offer.ringRef, offer.port], position: 0 });
   session.pump();
   await guest.listen(join(folder, `g${index}`));
 }
@@ -66,5 +89,8 @@ lines.on('line', (line) => {
   if (line === 'gc') globalThis.gc?.();
   console.log(line);
 });
-lines.on('close', () => process.exit());
+lines.on('close', () => {
+  rmSync(spoolFolder, { recursive: true, force: true });
+  process.exit();
+});
 console.log('ready');

@@ -8,7 +8,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
-import type { HostEnd, Placement, Subject } from './rows.js';
+import type { HostEnd, Placement, SpoolPlace, Subject } from './rows.js';
 
 const everyCpu = `0-${availableParallelism() - 1}`;
 const RELAY_CPU: Readonly<Record<Placement, string>> = { pinned: '0', apart: '0', free: everyCpu };
@@ -32,25 +32,28 @@ async function nextLine(lines: Interface, child: ChildProcess): Promise<string> 
   return String(line);
 }
 
+export interface OurSetting {
+  readonly placement: Placement;
+  readonly spool: SpoolPlace;
+  readonly channels: number;
+  readonly host?: HostEnd;
+  readonly nodeOptions?: readonly string[];
+}
+
 /** Our relay in a process of its own, with a folder of its own. */
 export class OurRelay {
   readonly folder = mkdtempSync(join(tmpdir(), 'xc-bench-'));
   readonly #child: ChildProcess;
   readonly #lines: Interface;
 
-  private constructor(placement: Placement, channels: number, host: HostEnd, nodeOptions: readonly string[]) {
-    const args = [...nodeOptions, relayProgram, this.folder, String(channels), host];
+  private constructor({ placement, spool, channels, host = 'socket', nodeOptions = [] }: OurSetting) {
+    const args = [...nodeOptions, relayProgram, this.folder, String(channels), host, spool];
     this.#child = place(RELAY_CPU[placement], process.execPath, args);
     this.#lines = linesOf(this.#child);
   }
 
-  static async start(
-    placement: Placement,
-    channels: number,
-    host: HostEnd,
-    nodeOptions: readonly string[] = [],
-  ): Promise<OurRelay> {
-    const relay = new OurRelay(placement, channels, host, nodeOptions);
+  static async start(setting: OurSetting): Promise<OurRelay> {
+    const relay = new OurRelay(setting);
     await nextLine(relay.#lines, relay.#child);
     return relay;
   }

@@ -15,6 +15,9 @@ export const SUBJECT_NAMES: Readonly<Record<Subject, string>> = {
 export const PLACEMENTS = { pinned: 'one CPU', apart: 'a CPU each', free: 'all CPUs' } as const;
 export type Placement = keyof typeof PLACEMENTS;
 
+/** Where spools are: in files, as in a daemon whose run directory is in memory, or in the daemon's own memory. */
+export type SpoolPlace = 'file' | 'memory';
+
 /** What load.c measures and which of its figures counts. */
 export interface Measure {
   readonly load: readonly string[];
