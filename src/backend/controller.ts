@@ -94,7 +94,7 @@ export class ChannelController {
     this.#log = log;
     this.#nodes = options.nodes;
     this.#timers = new Timers(clock);
-    this.#reporter = new Reporter({ events, clock, timers: this.#timers, status: () => this.status() });
+    this.#reporter = new Reporter({ events, log, clock, timers: this.#timers, status: () => this.status() });
     this.#problems = new Problems(log, () => this.#reporter.look());
     this.#looks = new LookAgain({
       clock,

@@ -2,6 +2,7 @@
  * Makes events of what one channel's status says, by comparing it with the status that was told last. So a guest that
  * flaps faster than events may come costs nothing but the states in between. Decides nothing.
  */
+import type { Logger } from '../base/log.js';
 import type { EventDetails, EventLog, EventType } from './events.js';
 import type { ChannelStatus } from './status.js';
 import { RateLimit, type Timers } from './turns.js';
@@ -13,6 +14,7 @@ export const DROP_REPORT_MS = 1000;
 
 export interface ReporterOptions {
   readonly events: EventLog;
+  readonly log: Logger;
   readonly clock: ConstructorParameters<typeof RateLimit>[0];
   readonly timers: Timers;
   readonly status: () => ChannelStatus;
@@ -27,6 +29,8 @@ export class Reporter {
   #toldDropped = 0;
   #waiting = false;
   #dropTimer = false;
+  /** Since the client came last. */
+  #dropsLogged = false;
 
   constructor(options: ReporterOptions) {
     this.#options = options;
@@ -58,6 +62,7 @@ export class Reporter {
       });
       return;
     }
+    if (status.hostOpen && !this.#told.hostOpen) this.#dropsLogged = false;
     this.#told = status;
     for (const one of news) this.#publish(one);
   }
@@ -69,6 +74,13 @@ export class Reporter {
     const bytes = droppedBytes - this.#toldDropped;
     if (bytes <= 0) return;
     this.#toldDropped = droppedBytes;
+    if (!this.#dropsLogged) {
+      this.#dropsLogged = true;
+      this.#options.log.log('warn', 'the spool is full: output of the guest is dropped', {
+        droppedBytes,
+        spoolLimitBytes,
+      });
+    }
     this.#publish(['dropped', { bytes, droppedBytes, spoolLimitBytes }]);
     this.#dropTimer = true;
     this.#options.timers.after(DROP_REPORT_MS, () => {

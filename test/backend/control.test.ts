@@ -12,6 +12,7 @@ import type { ChannelStatus } from '../../src/backend/status.js';
 import { MAX_STREAMS, MAX_WAITING_OUTPUT_BYTES } from '../../src/backend/streams.js';
 import { Timers } from '../../src/backend/turns.js';
 import { systemClock } from '../../src/base/clock.js';
+import { silentLogger } from '../../src/base/log.js';
 import type { MemoryTty } from '../../src/simulation/memory-tty.js';
 import { DaemonHost } from '../support/daemon-host.js';
 import { FakeClock } from '../support/fake-clock.js';
@@ -136,6 +137,21 @@ describe('GET /v1/events', () => {
     await until('all are told', () => drops().at(-1)?.['droppedBytes'] === 7 * 4096);
     expect(drops().length).toBeLessThanOrEqual(2);
     expect(drops().reduce((sum, { bytes }) => sum + Number(bytes), 0)).toBe(7 * 4096);
+  });
+
+  it('logs drops once, and again when a client has come meanwhile', async () => {
+    const host = await DaemonHost.start();
+    const { tty, path } = await host.plug({ limitBytes: 4096 });
+    const logged = () => host.log.filter(({ msg }) => msg === 'the spool is full: output of the guest is dropped');
+    for (let round = 0; round < 4; round++) await guestWrites(host, tty, 'x'.repeat(4096));
+    await until('it is logged', () => logged().length === 1);
+    expect(logged()[0]?.fields).toMatchObject({ name: 'org.example.a', spoolLimitBytes: 4096 });
+    const client = await host.client(path);
+    await until('it has all', () => client.received.length === 4096);
+    client.socket.destroy();
+    await until('it is gone', () => !host.channel().hostOpen);
+    for (let round = 0; round < 4; round++) await guestWrites(host, tty, 'x'.repeat(4096));
+    await until('it is logged again', () => logged().length === 2);
   });
 
   it('tells a problem, and when it is solved', async () => {
@@ -469,7 +485,13 @@ describe('a guest that flaps', () => {
       guestOpen: null,
       hostOpen: false,
     } as unknown as ChannelStatus;
-    const reporter = new Reporter({ events, clock, timers: new Timers(clock), status: () => status });
+    const reporter = new Reporter({
+      events,
+      log: silentLogger,
+      clock,
+      timers: new Timers(clock),
+      status: () => status,
+    });
     reporter.appeared();
     for (let round = 0; round < 1001; round++) {
       status = { ...status, guestOpen: round % 2 === 0 };
