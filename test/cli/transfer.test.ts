@@ -185,13 +185,25 @@ describe('xenchannel recv', () => {
   });
 
   it('exits with 4 while another client gets the output: it would miss some of it', async () => {
-    const { xc, host, path } = await bench();
+    const { xc, host, path, file } = await bench();
+    writeFileSync(file('dump'), 'of yesterday');
     await host.client(path);
     await until('the other one is there', () => host.channel().hostOpen);
-    expect(await xc('recv', '1', NAME, '--timeout', '0.3')).toMatchObject({
+    expect(await xc('recv', '1', NAME, file('dump'), '--timeout', '0.3')).toMatchObject({
       code: 4,
       err: expect.stringMatching(/another client gets its output; .*--read-only' \[writer-present\]/),
     });
+    expect(readFileSync(file('dump'), 'latin1')).toBe('of yesterday');
+  });
+
+  it('puts what came in place of what stood in the file, also nothing', async () => {
+    const { xc, tty, file } = await bench();
+    writeFileSync(file('dump'), 'of yesterday');
+    tty.send('new');
+    expect(await xc('recv', '1', NAME, file('dump'), '--bytes', '3', '--timeout', '10')).toMatchObject({ code: 0 });
+    expect(readFileSync(file('dump'), 'latin1')).toBe('new');
+    expect(await xc('recv', '1', NAME, file('dump'), '--timeout', '0.2')).toMatchObject({ code: 0 });
+    expect(readFileSync(file('dump'), 'latin1')).toBe('');
   });
 
   it('exits with 6 when fewer came, and keeps them', async () => {

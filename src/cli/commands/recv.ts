@@ -42,7 +42,7 @@ export function addRecv(program: Command, io: Io): void {
 type Target = { domain: string; name: string; file: string | undefined };
 
 async function runRecv(io: Io, { domain, name, file }: Target, options: Options): Promise<void> {
-  const [{ findHostEnd }, { receive }, { open }] = await Promise.all([
+  const [{ findHostEnd }, { receive }, { constants, open }] = await Promise.all([
     import('../../dom0/open-channel.js'),
     import('../../dom0/receive.js'),
     import('node:fs/promises'),
@@ -51,10 +51,17 @@ async function runRecv(io: Io, { domain, name, file }: Target, options: Options)
   const env = dom0EnvironmentOf(io);
   const target = { domain, name, ...(deviceId === undefined ? {} : { deviceId }) };
   const end = await withStore(io, (store) => findHostEnd(store, target, env));
-  const handle = file === undefined ? undefined : await open(file, 'w');
+  // Not emptied before something has come instead.
+  const handle = file === undefined ? undefined : await open(file, constants.O_WRONLY | constants.O_CREAT);
+  let emptied = false;
+  const empty = async (): Promise<void> => {
+    if (!emptied && (await handle?.stat())?.isFile() === true) await handle?.truncate();
+    emptied = true;
+  };
   const progress = new ProgressLine(io, bytes);
   let done = 0;
   const write = async (piece: Uint8Array): Promise<void> => {
+    if (!emptied) await empty();
     if (handle !== undefined) await handle.writeFile(piece);
     else if (!io.stdout.write(piece)) await drained(io.stdout);
     done += piece.length;
@@ -62,6 +69,7 @@ async function runRecv(io: Io, { domain, name, file }: Target, options: Options)
   };
   try {
     const result = await receive({ end, bytes, timeoutMs, signal: io.signal, write }, env);
+    await empty();
     progress.clear();
     const { surplusBytes, receivedBytes } = result;
     if (surplusBytes > 0) printWarnings(io, [`${surplusBytes} bytes behind the last one came with it and are lost`]);
