@@ -5,7 +5,7 @@
  */
 import type { StoreCore } from './core.js';
 import type { DaemonError } from './likeness.js';
-import { chargeCopy } from './memory.js';
+import { chargeCopy, recordBytes } from './memory.js';
 import type { Path } from './paths.js';
 import { rightsOf, settled } from './permission-check.js';
 import type { Request } from './request.js';
@@ -29,7 +29,8 @@ export function touch(
 ): TransactionNode | DaemonError {
   const known = transaction.nodes.get(path.text);
   if (known !== undefined) return known;
-  if (!request.connection.privileged && transaction.nodes.size >= core.quota(request.connection, 'transaction-nodes')) {
+  const max = core.quota(request.connection, 'transaction-nodes') - (core.rules.strictQuotas ? 1 : 0);
+  if (!request.connection.privileged && transaction.nodes.size >= max) {
     transaction.failed = true;
     return core.rules.quotaExceeded;
   }
@@ -42,7 +43,11 @@ export function touch(
     settled(permissions.permissions, permissions.generation, core.domains),
   );
   transaction.nodes.set(path.text, node);
-  if (request.connection.domain !== undefined) chargeCopy(request.connection.domain, transaction, node);
+  const { domain } = request.connection;
+  if (domain !== undefined) {
+    chargeCopy(core, domain, transaction, node);
+    if (node.present) domain.noteMaximum('node-size', recordBytes(core, node, 0));
+  }
   return node;
 }
 

@@ -90,9 +90,12 @@ export class StoreCore {
     this.tree.attach(tool, 'xenstored', daemon);
     this.tree.attach(root, 'tool', tool);
     for (const node of [root, tool, daemon]) node.generation = ++this.tree.generation;
+    // Since 4.22 the special names are nodes, too.
+    const specialNodes = this.rules.features ? Object.keys(this.special).length : 0;
+    this.tree.generation += specialNodes;
     if (dom0 !== undefined) {
       dom0.introduced = true;
-      dom0.nodes = 3;
+      dom0.nodes = 3 + specialNodes;
     }
   }
 
@@ -109,7 +112,8 @@ export class StoreCore {
   /** The path that `text` means to `connection`, or undefined if it is not legal. */
   resolve(connection: Connection, text: string): Path | undefined {
     const limited = this.rules.pathQuotaForAll || !connection.privileged;
-    const limit = limited ? this.quota(connection, 'path-max') : Number.POSITIVE_INFINITY;
+    const max = this.quota(connection, 'path-max') - (this.rules.strictQuotas ? 1 : 0);
+    const limit = limited ? max : Number.POSITIVE_INFINITY;
     // Most paths are absolute; '@' is left alone and then fails as a path.
     const first = text.charCodeAt(0);
     const absolute = first === 0x2f || first === 0x40 ? text : connection.base + text;

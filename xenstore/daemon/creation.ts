@@ -4,10 +4,10 @@
  * Source: xen:tools/xenstore/xenstored_core.c (construct_node, create_node), xenstored_transaction.c (access_node).
  */
 import { nearestInTransaction, touch } from './access.js';
-import { isTooLarge, recordHolder, rewritten, store } from './changes.js';
+import { countPending, isTooLarge, recordHolder, rewritten, store } from './changes.js';
 import type { StoreCore } from './core.js';
 import { fireForNode } from './firing.js';
-import type { DaemonError } from './likeness.js';
+import type { DaemonError, LikenessRules } from './likeness.js';
 import { charge, copyPrefixBytes, lacksRoom } from './memory.js';
 import type { NodePermissions } from './node-permissions.js';
 import { childText, type Path } from './paths.js';
@@ -41,17 +41,15 @@ function inherited(core: StoreCore, request: Request, parent: NodeView): NodePer
 }
 
 /** Sizes of the records of the new nodes, from the deepest up: those of all but the value. */
-function* newRecords({
-  path,
-  names,
-  permissions,
-  value,
-}: Plan): IterableIterator<{ childBytes: number; bytes: number }> {
+function* newRecords(
+  rules: LikenessRules,
+  { path, names, permissions, value }: Plan,
+): IterableIterator<{ childBytes: number; bytes: number }> {
   let pathBytes = path.text.length;
   let childBytes = 0;
   for (let i = names.length - 1; i >= 0; i--) {
     const valueBytes = childBytes === 0 ? value.length : 0;
-    yield { childBytes, bytes: nodeBytes(permissions.length, valueBytes, childBytes) + pathBytes };
+    yield { childBytes, bytes: nodeBytes(rules, permissions.length, valueBytes, childBytes) + pathBytes };
     childBytes = (names[i] as string).length + 1;
     pathBytes -= childBytes;
   }
@@ -74,7 +72,7 @@ function creationProblem(
   const holder = recordHolder(request, permissions.owner);
   const prefixBytes = transaction === undefined ? 0 : copyPrefixBytes(transaction);
   let [written, total] = [0, 0];
-  for (const { childBytes, bytes } of newRecords(plan)) {
+  for (const { childBytes, bytes } of newRecords(core.rules, plan)) {
     if (hasTooManyNodes(core, request, written)) return { error, written };
     core.tree.generation++;
     if (isTooLarge(core, request, permissions.length, written === 0 ? value.length : 0, childBytes)) {
@@ -98,7 +96,9 @@ function creationProblem(
 
 function hasTooManyNodes(core: StoreCore, { connection, transaction }: Request, written: number): boolean {
   if (connection.privileged) return false;
-  const nodes = (connection.domain?.nodes ?? 0) + (transaction === undefined ? written : 0);
+  // Since 4.22 nodes count when the whole request is done.
+  const isCounted = transaction === undefined && !core.rules.strictQuotas;
+  const nodes = (connection.domain?.nodes ?? 0) + (isCounted ? written : 0);
   return exceeds(core, nodes, core.quota(connection, 'nodes'));
 }
 
@@ -137,7 +137,8 @@ function createInTree(core: StoreCore, request: Request, path: Path, value: stri
 
 function chargeFor(core: StoreCore, plan: Plan): void {
   const { names, permissions, parent } = plan;
-  if (permissions.owner !== 0) for (const { bytes } of newRecords(plan)) charge(core, permissions.owner, bytes);
+  if (permissions.owner !== 0)
+    for (const { bytes } of newRecords(core.rules, plan)) charge(core, permissions.owner, bytes);
   charge(core, parent.permissions.owner, (names[0] ?? '').length + 1);
 }
 
@@ -183,12 +184,12 @@ function plant(
     if (typeof node === 'string') return node;
     node.create(permissions);
     made.unshift(node);
-    transaction.count(permissions.owner, 1);
+    countPending(core, transaction, permissions.owner, 1);
     at.addChild(name);
     at = node;
   }
   at.value = value;
   at.fire = 'below';
-  for (const node of [...made, parent]) store(request, node, ++core.tree.generation);
+  for (const node of [...made, parent]) store(core, request, node, ++core.tree.generation);
   return undefined;
 }

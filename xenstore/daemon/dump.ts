@@ -81,7 +81,7 @@ export function loadTree(core: StoreCore, dump: TreeDump): void {
     });
     return;
   }
-  eachRecord(core.tree.root, (owner, bytes) => charge(core, owner, -bytes));
+  eachRecord(core, core.tree.root, (owner, bytes) => charge(core, owner, -bytes));
   bury(core.tree.root, 0, () => {});
   core.tree.root = root;
   for (const name of ['@introduceDomain', '@releaseDomain'] as const) {
@@ -97,7 +97,7 @@ export function loadTree(core: StoreCore, dump: TreeDump): void {
     if (node.children !== undefined) for (const child of node.children.values()) visit(child);
   };
   visit(root);
-  eachRecord(root, (owner, bytes) => charge(core, owner, bytes));
+  eachRecord(core, root, (owner, bytes) => charge(core, owner, bytes));
 }
 
 /** Entries that mean nobody are left out: oxenstored keeps none. */

@@ -75,6 +75,13 @@ export function fireSpecial(core: StoreCore, name: SpecialName, domid: number): 
   fire(core, [...detailed, ...core.watches.special(one)], one, mayWatch);
 }
 
+/** The permissions of a special name changed, as those of a node do (Xen 4.22); `before` are the old ones. */
+export function fireForSpecialPermissions(core: StoreCore, name: SpecialName, before: NodePermissions): void {
+  const generation = Number.POSITIVE_INFINITY;
+  const guards = [before, core.special[name]].map((permissions) => ({ permissions, generation }));
+  fire(core, core.watches.special(name), name, (watcher) => guards.some((guard) => canRead(core, watcher, guard)));
+}
+
 /** Fires for a subtree that is about to be removed: watches exactly on each node, and all of those above the top. */
 export function fireForRemoval(core: StoreCore, path: Path, node: StoreNode): void {
   const parent = node.parent ?? node;

@@ -7,8 +7,10 @@ import type { Connection } from './connection.js';
 import type { StoreCore } from './core.js';
 import type { Domain } from './domains.js';
 import { fireSpecial } from './firing.js';
+import { charge } from './memory.js';
 import { NodePermissions } from './node-permissions.js';
 import { childText } from './paths.js';
+import { PERMISSION_BYTES } from './quota.js';
 import { removeFromTree } from './removal.js';
 import { traceConnection } from './trace.js';
 import type { StoreNode } from './tree.js';
@@ -71,6 +73,7 @@ export function releaseDomain(core: StoreCore, domain: Domain): void {
     core.closeAfterFlush(connection);
   }
   removeOwnedNodes(core, domain);
+  if (core.rules.features) forgetBelow(core, domain.domid, core.tree.root);
   core.domains.forget(domain);
   core.domains.releaseImplicitly(domain.domid);
   for (const name of ['@introduceDomain', '@releaseDomain'] as const) {
@@ -93,6 +96,17 @@ function withoutDomain(permissions: NodePermissions, domid: number): NodePermiss
     { access: owner?.access ?? 0, ignored: false, domid: permissions.owner === domid ? 0 : permissions.owner },
     ...others.filter((entry) => entry.domid !== domid),
   ]);
+}
+
+/** Since 4.22 permissions do not name domains that are gone. */
+function forgetBelow(core: StoreCore, domid: number, node: StoreNode): void {
+  const kept = withoutDomain(node.permissions, domid);
+  const fewer = node.permissions.length - kept.length;
+  if (fewer > 0) {
+    node.permissions = kept;
+    charge(core, kept.owner, -fewer * PERMISSION_BYTES);
+  }
+  if (node.children !== undefined) for (const child of node.children.values()) forgetBelow(core, domid, child);
 }
 
 /** A successor with the same number must not inherit them. */

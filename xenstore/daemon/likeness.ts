@@ -35,6 +35,8 @@ export interface LikenessRules {
   readonly equalEventsOnce: boolean;
   /** Longer messages than allowed are cut into pieces, and empty ones are answered when more bytes come. */
   readonly lenientFraming: boolean;
+  /** Of a node's record, without permissions, value and children. */
+  readonly recordHeaderBytes: number;
   /** Whose limit of memory counts: that of the domain that gets more, or that of the one that asks. */
   readonly memoryQuota: 'of-owner' | 'of-requester' | 'none';
   /** Requests of a domain that may be under way before no more are read. */
@@ -59,6 +61,7 @@ const XENSTORED_417: LikenessRules = {
   releaseWatchableByAll: false,
   equalEventsOnce: true,
   lenientFraming: false,
+  recordHeaderBytes: 24,
   memoryQuota: 'of-owner',
   outstandingMax: 20,
   eventAgeMs: 20_000,
@@ -77,6 +80,7 @@ export const LIKENESS: Readonly<Record<Likeness, LikenessRules>> = {
     features: true,
     specialPermissionsReadable: true,
     releaseWatchableByAll: true,
+    recordHeaderBytes: 16,
     memoryQuota: 'of-requester',
     ringFeatures: RingFeature.error | RingFeature.watchDepth | RingFeature.domidAny,
   },

@@ -19,16 +19,17 @@ const MAX_UNLIMITED_BYTES = 2 * 1024 * 1024;
 
 /** Bytes of a node with its path, as one record of the data base. */
 export function recordBytes(
+  { rules }: StoreCore,
   { permissions, value, childBytes }: Omit<NodeView, 'generation' | 'listing'>,
   pathBytes: number,
 ): number {
-  return nodeBytes(permissions.length, value.length, childBytes) + pathBytes;
+  return nodeBytes(rules, permissions.length, value.length, childBytes) + pathBytes;
 }
 
 /** Calls `use` with owner and size of each node's record. */
-export function eachRecord(root: StoreNode, use: (owner: number, bytes: number) => void): void {
+export function eachRecord(core: StoreCore, root: StoreNode, use: (owner: number, bytes: number) => void): void {
   const visit = (path: string, node: StoreNode): void => {
-    use(node.permissions.owner, recordBytes(node, path.length));
+    use(node.permissions.owner, recordBytes(core, node, path.length));
     if (node.children !== undefined) for (const [name, child] of node.children) visit(childText(path, name), child);
   };
   visit('/', root);
@@ -42,15 +43,15 @@ export function charge(core: StoreCore, domid: number, bytes: number): void {
 }
 
 /** What the transaction's copy of a node has become counts for the domain, as a record named after its path. */
-export function chargeCopy(domain: Domain, transaction: Transaction, node: TransactionNode): void {
-  const bytes = copyBytes(transaction, node);
+export function chargeCopy(core: StoreCore, domain: Domain, transaction: Transaction, node: TransactionNode): void {
+  const bytes = copyBytes(core, transaction, node);
   domain.memory += bytes - node.copyBytes;
   transaction.bytes += bytes - node.copyBytes;
   node.copyBytes = bytes;
 }
 
-export function copyBytes(transaction: Transaction, node: TransactionNode): number {
-  return node.present ? recordBytes(node, copyPrefixBytes(transaction) + node.path.text.length) : 0;
+export function copyBytes(core: StoreCore, transaction: Transaction, node: TransactionNode): number {
+  return node.present ? recordBytes(core, node, copyPrefixBytes(transaction) + node.path.text.length) : 0;
 }
 
 /** What the name of a copy has before the path. */

@@ -63,7 +63,14 @@ export function defaultQuotas(rules: LikenessRules): Quotas {
   };
 }
 
+export const PERMISSION_BYTES = 8;
+
 /** Size of a node as the node-size quota counts it: record header, 8 bytes per permission, value, child names. */
-export function nodeBytes(permissionCount: number, valueBytes: number, childBytes: number): number {
-  return 24 + 8 * permissionCount + valueBytes + childBytes;
+export function nodeBytes(
+  { recordHeaderBytes }: LikenessRules,
+  permissionCount: number,
+  valueBytes: number,
+  childBytes: number,
+): number {
+  return recordHeaderBytes + PERMISSION_BYTES * permissionCount + valueBytes + childBytes;
 }

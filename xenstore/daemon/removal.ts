@@ -34,7 +34,7 @@ export function removeFromTree(core: StoreCore, path: Path, node: StoreNode): vo
     const domain = core.domains.find(owner);
     if (domain === undefined) return;
     domain.nodes--;
-    if (owner !== 0) domain.memory -= recordBytes(gone, pathBytes);
+    if (owner !== 0) domain.memory -= recordBytes(core, gone, pathBytes);
   });
   // Each node is deleted, and its parent's list of children written, one after the other.
   core.tree.generation += 2 * removed;
@@ -54,7 +54,7 @@ function removeInTransaction(
   const problem = removeBelow(core, request, transaction, path, true);
   if (problem !== undefined) return problem;
   if (!parent.removeChild(path.name)) return 'EIO';
-  store(request, parent, ++core.tree.generation);
+  store(core, request, parent, ++core.tree.generation);
   return undefined;
 }
 
@@ -73,10 +73,10 @@ function removeBelow(
     const problem = child === undefined ? 'EIO' : removeBelow(core, request, transaction, child, false);
     if (problem !== undefined) return problem;
     node.removeChild(name);
-    store(request, node, ++core.tree.generation);
+    store(core, request, node, ++core.tree.generation);
   }
   node.present = false;
-  store(request, node, ++core.tree.generation);
+  store(core, request, node, ++core.tree.generation);
   transaction.count(node.permissions.owner, -1);
   if (isTop) node.fire = 'below';
   else if (node.fire === 'no') node.fire = 'exact';

@@ -1,11 +1,10 @@
 /** What nodes take in memory by the C daemon's count, taken from a dump: the slow way, to compare with. */
 import type { TreeDump } from '../../../xenstore/index.js';
 
-/** Of a record in the data base, without values, path and children. */
-const RECORD_BYTES = { header: 24, permission: 8 } as const;
+const PERMISSION_BYTES = 8;
 
-/** By domain. */
-export function bytesByOwner({ nodes }: TreeDump): Map<number, number> {
+/** By domain; `headerBytes` of each record in the data base. */
+export function bytesByOwner({ nodes }: TreeDump, headerBytes: number): Map<number, number> {
   const owners = new Map(nodes.map(({ path, permissions }) => [path, Number(permissions[0]?.slice(1))]));
   const total = new Map<number, number>();
   const add = (path: string, bytes: number) => {
@@ -13,7 +12,7 @@ export function bytesByOwner({ nodes }: TreeDump): Map<number, number> {
     total.set(owner, (total.get(owner) ?? 0) + bytes);
   };
   for (const { path, value = '', permissions } of nodes) {
-    add(path, RECORD_BYTES.header + RECORD_BYTES.permission * permissions.length + path.length + value.length);
+    add(path, headerBytes + PERMISSION_BYTES * permissions.length + path.length + value.length);
     // Its name in the list of its parent.
     const slash = path.lastIndexOf('/');
     if (path !== '/') add(path.slice(0, slash) || '/', path.length - slash);

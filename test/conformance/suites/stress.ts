@@ -307,7 +307,7 @@ class Stress {
       client.watched.clear();
       client.open.length = 0;
     }
-    const bytes = bytesByOwner(this.#engine.dump());
+    const bytes = bytesByOwner(this.#engine.dump(), this.#like === 'xenstored' ? 16 : 24);
     for (let domid = 1; domid <= GUESTS; domid++) {
       const figures = (this.#clients[0] as Client).ask(Op.Control, `quota\0${domid}\0`);
       const [, memory = 'nothing'] = /^memory *: *(\d+)/m.exec(figures) ?? [];

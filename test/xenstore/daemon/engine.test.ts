@@ -596,6 +596,39 @@ const CASES_422: ReadonlyArray<readonly [name: string, steps: readonly Step[]]> 
     ],
   ],
   [
+    'what means a domain is a number up to 65535',
+    [
+      ['dom0', 'GET_DOMAIN_PATH 65536|', 'ERROR EINVAL|'],
+      ['dom0', 'GET_DOMAIN_PATH 1x|', 'ERROR EINVAL|'],
+      ['dom0', 'GET_DOMAIN_PATH 5|', 'GET_DOMAIN_PATH /local/domain/5|'],
+      ['dom0', 'IS_DOMAIN_INTRODUCED x|', 'ERROR EINVAL|'],
+      ['dom0', 'INTRODUCE x|1|1|', 'ERROR EINVAL|'],
+      ['dom0', 'SET_TARGET a|5|', 'ERROR EINVAL|'],
+      ['dom0', 'RELEASE -1|', 'ERROR EINVAL|'],
+    ],
+  ],
+  [
+    'special names are nodes: unknown ones are absent, and a change of permissions is told',
+    [
+      ['dom0', 'GET_PERMS @x|', 'ERROR ENOENT|'],
+      ['dom0', 'SET_PERMS @x|n0|', 'ERROR ENOENT|'],
+      ['dom0', 'UNWATCH /a.b|t|', 'ERROR EINVAL|'],
+      ['dom5', 'WATCH @introduceDomain|t|', 'WATCH OK|', 'WATCH_EVENT @introduceDomain|t|'],
+      ['dom0', 'SET_PERMS @introduceDomain|n0|r5|', 'SET_PERMS OK|', 'dom5 WATCH_EVENT @introduceDomain|t|'],
+      ['dom0', 'SET_PERMS @introduceDomain|n0|', 'SET_PERMS OK|', 'dom5 WATCH_EVENT @introduceDomain|t|'],
+      ['dom0', 'SET_PERMS @introduceDomain|n0|r6|', 'SET_PERMS OK|'],
+    ],
+  ],
+  [
+    'permissions do not name a domain that is gone',
+    [
+      ['dom0', 'WRITE /a|1', 'WRITE OK|'],
+      ['dom0', 'SET_PERMS /a|n0|r5|w6|', 'SET_PERMS OK|'],
+      ['dom0', 'RELEASE 6|', 'RELEASE OK|'],
+      ['dom0', 'GET_PERMS /a|', 'GET_PERMS n0|r5|'],
+    ],
+  ],
+  [
     'a watch may be limited in depth',
     [
       ['dom0', 'WATCH /a|t|1|', 'WATCH OK|', 'WATCH_EVENT /a|t|'],

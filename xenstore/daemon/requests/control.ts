@@ -155,14 +155,14 @@ function showDomain(core: StoreCore, request: Request, domid: number): DaemonErr
 function memoryOf(core: StoreCore, domain: Domain): number {
   if (domain.domid !== 0) return domain.memory;
   let total = 0;
-  eachRecord(core.tree.root, (owner, bytes) => {
+  eachRecord(core, core.tree.root, (owner, bytes) => {
     if (owner === 0) total += bytes;
   });
   for (const connection of core.connections) {
     if (!connection.privileged) continue;
     for (const { path, token } of connection.watches.values()) total += watchBytes(path, token);
     for (const transaction of connection.transactions.values()) {
-      for (const node of transaction.nodes.values()) total += copyBytes(transaction, node);
+      for (const node of transaction.nodes.values()) total += copyBytes(core, transaction, node);
     }
   }
   return total;

@@ -8,6 +8,21 @@ import { introduceDomain, releaseDomain } from '../lifecycle.js';
 import type { DaemonError } from '../likeness.js';
 import { atoi, type Request } from '../request.js';
 
+const MAX_DOMID = 0xffff;
+
+/** What the text means as a domid. Before 4.22 any text means one. */
+function domidOf(core: StoreCore, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  return core.rules.features ? parseDomid(text) : atoi(text) >>> 0;
+}
+
+/** As strtoul reads it, all of it. */
+export function parseDomid(text: string): number | undefined {
+  if (!/^[ \t\n\v\f\r]*\+?\d+$/.test(text) && text !== '') return undefined;
+  const domid = Number(text);
+  return domid <= MAX_DOMID ? domid : undefined;
+}
+
 const DOMID_SELF = 0x7ff0;
 
 export function introduce(core: StoreCore, request: Request): DaemonError | undefined {
@@ -15,7 +30,8 @@ export function introduce(core: StoreCore, request: Request): DaemonError | unde
   if (domidText === undefined || gfn === undefined || portText === undefined) return 'EINVAL';
   // Unsigned in C, so that only 0 is refused.
   if (atoi(portText) === 0) return 'EINVAL';
-  const domid = atoi(domidText) >>> 0;
+  const domid = domidOf(core, domidText);
+  if (domid === undefined) return 'EINVAL';
   core.domains.introduceImplicitly(domid);
   if (introduceDomain(core, domid) === undefined) return 'EINVAL';
   core.acknowledge(request);
@@ -25,8 +41,8 @@ export function introduce(core: StoreCore, request: Request): DaemonError | unde
 /** The introduced domain, not dom0, that the only argument names. */
 function namedDomain(core: StoreCore, request: Request): Domain | DaemonError {
   const text = request.onlyString();
-  const domid = text === undefined ? 0 : atoi(text) >>> 0;
-  if (domid === 0) return 'EINVAL';
+  const domid = domidOf(core, text);
+  if (domid === undefined || domid === 0) return 'EINVAL';
   return core.domains.introduced(domid) ?? 'ENOENT';
 }
 
@@ -61,8 +77,10 @@ export function resume(core: StoreCore, request: Request): DaemonError | undefin
 export function setTarget(core: StoreCore, request: Request): DaemonError | undefined {
   const [domidText, targetText] = request.strings();
   if (domidText === undefined || targetText === undefined) return 'EINVAL';
-  const domain = core.domains.introduced(atoi(domidText) >>> 0);
-  const target = core.domains.introduced(atoi(targetText) >>> 0);
+  const [domid, targetDomid] = [domidOf(core, domidText), domidOf(core, targetText)];
+  if (domid === undefined || targetDomid === undefined) return 'EINVAL';
+  const domain = core.domains.introduced(domid);
+  const target = core.domains.introduced(targetDomid);
   if (domain === undefined || target === undefined) return 'ENOENT';
   domain.target = target;
   core.acknowledge(request);
@@ -71,15 +89,16 @@ export function setTarget(core: StoreCore, request: Request): DaemonError | unde
 
 export function getDomainPath(core: StoreCore, request: Request): DaemonError | undefined {
   const text = request.onlyString();
-  if (text === undefined) return 'EINVAL';
-  core.reply(request, `/local/domain/${atoi(text) >>> 0}\0`);
+  const domid = domidOf(core, text);
+  if (domid === undefined) return 'EINVAL';
+  core.reply(request, `/local/domain/${domid}\0`);
   return undefined;
 }
 
 export function isDomainIntroduced(core: StoreCore, request: Request): DaemonError | undefined {
   const text = request.onlyString();
-  if (text === undefined) return 'EINVAL';
-  const domid = atoi(text) >>> 0;
+  const domid = domidOf(core, text);
+  if (domid === undefined) return 'EINVAL';
   core.reply(request, domid === DOMID_SELF || core.domains.introduced(domid) !== undefined ? 'T\0' : 'F\0');
   return undefined;
 }

@@ -7,14 +7,15 @@ import { ALL_FEATURES, type Domain } from '../domains.js';
 import type { DaemonError } from '../likeness.js';
 import { type QuotaName, RECENT_QUOTA_TEXTS } from '../quota.js';
 import { atoi, type Request } from '../request.js';
+import { parseDomid } from './domains.js';
 
 const SOFT_MEMORY = 'soft-memory';
 /** Q_VAL_DISABLED: cannot be set. */
 const NO_QUOTA = 0xffffffff;
 
 function namedDomain(core: StoreCore, text: string): Domain | DaemonError {
-  const domid = /^\s*\+?\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (!(domid <= 0xffff)) return 'EINVAL';
+  const domid = parseDomid(text);
+  if (domid === undefined) return 'EINVAL';
   return core.domains.ensure(domid, core.tree.generation) ?? 'ENOENT';
 }
 

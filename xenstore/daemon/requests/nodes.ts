@@ -6,8 +6,9 @@
 import { MAX_PAYLOAD_BYTES } from '../../wire.js';
 import { getNode, readNode } from '../access.js';
 import { writePermissions, writeValue } from '../changes.js';
-import type { StoreCore } from '../core.js';
+import type { SpecialName, StoreCore } from '../core.js';
 import { createNode } from '../creation.js';
+import { fireForSpecialPermissions } from '../firing.js';
 import { textOf } from '../latin1.js';
 import type { DaemonError } from '../likeness.js';
 import { NodePermissions, OWNER, parseEntries, READ, WRITE } from '../node-permissions.js';
@@ -132,6 +133,7 @@ function remove(
 export function getPermissions(core: StoreCore, request: Request): DaemonError | undefined {
   const text = request.onlyString();
   const special = text === undefined ? undefined : specialPermissions(core, text);
+  if (core.rules.features && text?.startsWith('@') === true && special === undefined) return 'ENOENT';
   if (special !== undefined && core.rules.specialPermissionsReadable) {
     if ((rightsOf(request.connection, special, Number.POSITIVE_INFINITY, core.domains) & READ) === 0) return 'EACCES';
     core.reply(request, special.toWire());
@@ -188,10 +190,11 @@ function setSpecialPermissions(
   wanted: NodePermissions,
 ): DaemonError | undefined {
   const current = specialPermissions(core, name);
-  if (current === undefined) return 'EINVAL';
+  if (current === undefined) return core.rules.features ? 'ENOENT' : 'EINVAL';
   const need = WRITE | OWNER;
   if ((rightsOf(request.connection, current, Number.POSITIVE_INFINITY, core.domains) & need) !== need) return 'EACCES';
-  core.special[name as '@introduceDomain' | '@releaseDomain'] = wanted;
+  core.special[name as SpecialName] = wanted;
+  if (core.rules.features) fireForSpecialPermissions(core, name as SpecialName, current);
   core.acknowledge(request);
   return undefined;
 }

@@ -74,6 +74,7 @@ export function unwatch(core: StoreCore, request: Request): DaemonError | undefi
   const { connection } = request;
   const [text, token, ...more] = request.strings();
   if (text === undefined || token === undefined || more.length > 0) return 'EINVAL';
+  if (core.rules.features && !isWatchable(core, connection, text)) return 'EINVAL';
   const key = keyOf(connection, text, token);
   const known = connection.watches.get(key);
   if (known === undefined) return 'ENOENT';
