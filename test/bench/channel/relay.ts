@@ -1,7 +1,7 @@
 /**
  * What is measured: the product's ring, session, spool, history and host end between two Unix sockets, FOLDER/g<i> and
  * FOLDER/h<i>, as the daemon puts them together, with a hypervisor in memory. Says "ready" when all channels are served; answers the
- * line "gc" on stdin after a garbage collection.
+ * line "gc" on stdin after a garbage collection, and "dropped" with how many bytes were dropped for slow readers.
  */
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -31,6 +31,7 @@ const spoolFolder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdi
 const hypervisor = new SimulatedHypervisor();
 const backend = hypervisor.openBackend();
 const turns = new TurnQueue();
+const spools: SpoolQueue[] = [];
 const batches = new BatchBuffers();
 const buffers = new GuestBuffers();
 
@@ -52,6 +53,7 @@ async function serve(index: number): Promise<void> {
   const place = { path: join(folder, `h${index}`), clock: systemClock };
   const chardev = host === 'pty' ? new PtyChardev(place) : new SocketChardev(place);
   const spool = makeSpool(index);
+  spools.push(spool);
   const output = new OutputFeed(() => session.fromGuestBytes);
   const session: ChannelSession = new ChannelSession({
     chardev,
@@ -87,7 +89,7 @@ for (let index = 0; index < Number(channels); index++) await serve(index);
 const lines = createInterface({ input: process.stdin });
 lines.on('line', (line) => {
   if (line === 'gc') globalThis.gc?.();
-  console.log(line);
+  console.log(line === 'dropped' ? spools.reduce((sum, { dropped }) => sum + dropped, 0) : line);
 });
 lines.on('close', () => {
   rmSync(spoolFolder, { recursive: true, force: true });

@@ -63,6 +63,12 @@ export class OurRelay {
     await once(this.#lines, 'line');
   }
 
+  async droppedBytes(): Promise<number> {
+    this.#child.stdin?.write('dropped\n');
+    const [line] = await once(this.#lines, 'line');
+    return Number(line);
+  }
+
   get residentBytes(): number {
     const status = readFileSync(`/proc/${this.#child.pid}/status`, 'latin1');
     return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) * 1024;
