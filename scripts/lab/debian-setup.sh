@@ -20,6 +20,6 @@ IgnoreSIGPIPE=no
 WantedBy=multi-user.target
 U
 ln -sf ../lab-shell.service "$tree/etc/systemd/system/multi-user.target.wants/lab-shell.service"
-for unit in serial-getty@hvc0.service getty@tty1.service apt-daily.timer apt-daily-upgrade.timer fstrim.timer e2scrub_all.timer; do
+for unit in serial-getty@hvc0.service getty@tty1.service apt-daily.timer apt-daily-upgrade.timer fstrim.timer e2scrub_all.timer e2scrub_reap.service; do
   ln -sf /dev/null "$tree/etc/systemd/system/$unit"
 done

@@ -20,6 +20,6 @@ KillMode=none
 U
 ln -sf ../lab-job.service "$tree/etc/systemd/system/multi-user.target.wants/lab-job.service"
 for unit in serial-getty@hvc0.service getty@tty1.service apt-daily.timer apt-daily-upgrade.timer fstrim.timer \
-  e2scrub_all.timer xendomains.service; do
+  e2scrub_all.timer e2scrub_reap.service xendomains.service; do
   ln -sf /dev/null "$tree/etc/systemd/system/$unit"
 done
