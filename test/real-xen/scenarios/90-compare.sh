@@ -9,7 +9,7 @@ stop_daemon; start_daemon
 # xl gives the first channel of the list device id 0, which libxl then refuses: the second one is number 1.
 guest_with_qemu() {
   small_guest "$1" "channel = [ \"connection=pty,name=lost\", \"connection=socket,path=/run/qemu-channel-$1,name=org.example.qemu\" ]"
-  wait_until 60 'the QEMU channel connects' bash -c ". ./lib.sh; [ \$(states $1 1) = 4/4 ]"
+  wait_until 60 'the QEMU channel connects' connected "$1" 1
 }
 qemu_of() { pgrep -f -- "-xen-domid $(xl domid "$1") " | head -1; }
 ticks() { awk '{ sub(/.*\) /, ""); print $12 + $13 }' "/proc/$1/stat"; }
@@ -58,6 +58,7 @@ for round in 1 2 3 4; do
   measure $round qemu hvc1 /run/qemu-channel-c "$QEMU"
   measure $round native hvc2 "$(socket_of c org.example.native)" "$(daemon_pid)"
 done
+python3 compare.py speed $MIB < /root/figures || fail 'the figures are incomplete'
 memory qemu 1 "$QEMU"
 memory native 1 "$(daemon_pid)"
 for guest in c2 c3; do
@@ -66,6 +67,6 @@ for guest in c2 c3; do
 done
 memory qemu 3 "$QEMU" "$(qemu_of c2)" "$(qemu_of c3)"
 memory native 3 "$(daemon_pid)"
-python3 compare.py $MIB < /root/figures || fail 'the figures are incomplete'
+python3 compare.py memory $MIB < /root/figures || fail 'the figures are incomplete'
 for guest in c c2 c3; do xl destroy $guest; done
 exit 0
