@@ -34,10 +34,10 @@ supervise_daemon() {
   # shellcheck disable=SC2016
   (setsid bash -c 'while :; do xenchannel daemon & echo $! > /run/lab-daemon.pid; wait $!; done' \
     >> "$LOGS/daemon.log" 2>&1 < /dev/null & echo $! > /run/lab-supervisor.pid)
-  wait_until 60 'daemon answers' daemon_answers
+  wait_until 120 'daemon answers' daemon_answers
 }
 stop_supervision() { kill "$(cat /run/lab-supervisor.pid)"; stop_daemon; }
-ensure_daemon() { daemon_runs || start_daemon; wait_until 30 'daemon answers' daemon_answers; }
+ensure_daemon() { daemon_runs || start_daemon; wait_until 120 'daemon answers' daemon_answers; }
 stop_daemon() { # [SIGNAL]
   local pid; pid=$(daemon_pid)
   kill "-${1:-TERM}" "$pid" || fail "the daemon $pid is not there"

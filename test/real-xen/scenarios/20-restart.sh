@@ -11,7 +11,7 @@ for i in 1 2 3; do
   stop_daemon TERM
   start_daemon
   echo "restart $i at $(now)"
-  wait_until 30 'daemon answers' daemon_answers
+  wait_until 120 'daemon answers' daemon_answers
 done
 wait $WRITER || fail 'the guest could not write'
 wait $CLIENT || fail "receiving: $(cat /root/result)"

@@ -16,7 +16,7 @@ for i in 1 2 3; do
   stop_daemon KILL
   start_daemon
   echo "killed $i at $(now)"
-  wait_until 30 'daemon answers' daemon_answers
+  wait_until 120 'daemon answers' daemon_answers
 done
 wait $WRITER || fail 'the guest could not write'
 wait_until 300 'the client has it all' status_has '"spoolBytes":0'

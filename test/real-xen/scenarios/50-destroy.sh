@@ -12,4 +12,4 @@ echo "gone after $(awk -v s="$start" '{ print $1 - s }' /proc/uptime) s"
 nothing_left "$D" 1
 wait_until 10 'the socket goes' [ ! -e "$S" ]
 wait_until 10 'the client hears of it' [ -e /root/client-ended ]
-wait_until 10 'the daemon answers' daemon_answers
+wait_until 60 'the daemon answers' daemon_answers

@@ -9,5 +9,5 @@ wait_until 90 'the domain goes' bash -c '! xl list | grep -E "^(g|\(null\)) "'
 nothing_left "$D" 1
 wait_until 10 'the socket goes' [ ! -e "$S" ]
 wait_until 10 'the client hears of it' [ -e /root/crash-client-ended ]
-wait_until 10 'the daemon answers' daemon_answers
+wait_until 60 'the daemon answers' daemon_answers
 rm -f /root/crash-client-ended

@@ -8,7 +8,7 @@ supervise_daemon
 node cycles.mjs g org.example.cycle 50 5 > /root/cycles || fail "cycling: $(tail -3 /root/cycles)"
 tail -1 /root/cycles
 grep -q '; 10 kills' /root/cycles || fail 'not ten kills'
-wait_until 60 'daemon answers' daemon_answers
+wait_until 120 'daemon answers' daemon_answers
 all_nodes > /root/after
 diff /root/before /root/after || fail 'nodes differ'
 xenchannel attach g org.example.cycle --wait 30 || fail 'attach at the end'
@@ -26,7 +26,7 @@ xl destroy g || fail 'xl destroy'
 wait_until 20 'the domain goes' bash -c '! xl list | grep -E "^(g|\(null\)) "'
 wait $CYCLES && fail 'cycles go on without a domain'
 grep -E 'ChannelError|Error' /root/cycles | head -3
-wait_until 10 'the daemon answers' daemon_answers
+wait_until 60 'the daemon answers' daemon_answers
 nothing_left "$D" 1
 stop_supervision
 start_daemon
