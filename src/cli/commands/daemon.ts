@@ -43,6 +43,9 @@ export function addDaemon(program: Command, io: Io): void {
 async function runDaemon(io: Io, options: Options): Promise<void> {
   // What a turn allocates dies with it: a small young generation costs no speed, and a burst does not leave 8 MB behind.
   setFlagsFromString('--semi-space-growth-factor=1');
+  // The way of a byte is short and always the same. By default it is optimized after some megabytes only, which on a slow
+  // machine cost several times as much until then.
+  setFlagsFromString('--interrupt-budget=30000');
   const { backendDomid, spool, logLevel } = options;
   const [{ BackendDaemon }, { inheritedSockets, notifyManager }, { XenstoreClient }] = await Promise.all([
     import('../../backend/daemon.js'),

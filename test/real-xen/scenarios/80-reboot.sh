@@ -3,7 +3,7 @@ ensure_daemon; ensure_guest g
 D=$(xl domid g)
 xenchannel attach g org.example.reboot --wait 30 || fail 'attach'
 gx g '(sleep 1; reboot -f) > /dev/null 2>&1 &'
-wait_until 60 'the old domain goes' bash -c "! xenstore-exists /local/domain/$D"
+wait_until 300 'the old domain goes' bash -c "! xenstore-exists /local/domain/$D"
 gx --wait g 240 || fail 'guest is not back'
 N=$(xl domid g)
 [ "$N" != "$D" ] || fail 'same domid'

@@ -34,7 +34,7 @@ xenchannel status g --verbose | tail -40
 echo 'A reboot: the id stays.'
 D=$(xl domid g)
 gx g '(sleep 1; reboot -f) > /dev/null 2>&1 &'
-wait_until 60 'the old domain goes' bash -c "! xenstore-exists /local/domain/$D"
+wait_until 300 'the old domain goes' bash -c "! xenstore-exists /local/domain/$D"
 gx --wait g 240 || fail 'guest is not back'
 wait_until 200 'device 2 is connected' connected_at 2
 ends_meet hvc1
