@@ -1,10 +1,11 @@
 /** Programs of their own that use a channel, as tests start them: they set no terminal mode. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import type { Pty } from '../../src/sys/pty.js';
+import { until } from '../support/until.js';
 
 /** Every byte value several times, in an order in which no neighbour stays the same. */
 export const ALL_BYTES = Buffer.from(Array.from({ length: 1024 }, (_, at) => (at * 7 + (at >> 8)) & 0xff));
@@ -24,6 +25,7 @@ export async function reader(path: string): Promise<ChildProcessWithoutNullStrea
   });
   const [first] = await once(child.stderr, 'data');
   if (String(first) !== 'open\n') throw new Error(`the reader of ${path} said ${String(first)}`);
+  await until('the shell has become cat', () => readFileSync(`/proc/${child.pid}/comm`, 'utf8') === 'cat\n');
   return child;
 }
 
