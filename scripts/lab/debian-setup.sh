@@ -16,6 +16,8 @@ Conflicts=serial-getty@hvc0.service getty@hvc0.service
 ExecStart=/bin/sh -c 'while :; do setsid sh -c "exec sh < /dev/hvc0 > /dev/hvc0 2>&1"; sleep 0.2; done'
 Environment=HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C TERM=dumb PAGER=cat SYSTEMD_PAGER=cat
 IgnoreSIGPIPE=no
+# An interactive shell ignores SIGTERM, and a reboot would wait for it.
+KillSignal=SIGKILL
 [Install]
 WantedBy=multi-user.target
 U
