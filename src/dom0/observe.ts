@@ -17,22 +17,28 @@ export interface Sight extends Observed {
   readonly unready: string | undefined;
 }
 
-/** `patient`: long enough was waited for the toolstack to finish. */
+/**
+ * `patient`: long enough was waited for the toolstack to finish. `automatic`: no person says that it may be done.
+ */
 export async function observe(
   store: Store,
   domain: Domain,
-  { backendDomid, patient }: { backendDomid: number; patient: boolean },
+  { backendDomid, patient, automatic = false }: { backendDomid: number; patient: boolean; automatic?: boolean },
 ): Promise<Sight> {
   const { domid } = domain;
-  const [unready, { channels }, { ids }, awake, built] = await Promise.all([
+  const [unready, { channels }, { ids }, awake, built, byLibxl] = await Promise.all([
     readinessProblem(store, domain, patient),
     readChannels(store, domid, backendDomid),
     consoleIds(store, domid, backendDomid),
     isAwake(store, domid),
     // libxl makes the primary console after all channels of the configuration, and before the domain runs.
     store.exists(libxlPath(domid, 0)),
+    store.exists(`/libxl/${domid}/type`),
   ]);
-  return { domid, channels, takenIds: ids, awake, settled: built || awake || patient, unready };
+  // Where libxl has made the domain, one without a primary console is not built yet, or is being taken apart already:
+  // libxl removes the consoles first, and what came after that would stay for ever.
+  const settled = built || (!(automatic && byLibxl) && (awake || patient));
+  return { domid, channels, takenIds: ids, awake, settled, unready };
 }
 
 /** A toolstack writes a domain's directory at once and introduces it when it is built; others do it bit by bit. */

@@ -83,7 +83,7 @@ export class Restoration {
     // One that is being built gets its name and uuid, and so its records, later.
     const halfBuilt = !patient && (domain.uuid === undefined || domain.name === undefined);
     if (wanted.length === 0) return { ...OVER, domain, pending: halfBuilt };
-    const sight = await observe(store, domain, { backendDomid: env.backendDomid, patient });
+    const sight = await observe(store, domain, { backendDomid: env.backendDomid, patient, automatic: true });
     if (sight.awake) this.#awakeMs ??= env.clock.now();
     if (sight.unready !== undefined) return this.#unready(domain, wanted, sight.unready);
     const channels = wanted.map(({ channel }) => channel);

@@ -6,7 +6,7 @@ import { lstat, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
-import { backendsPath, KEY } from '../console/layout.js';
+import { backendsPath, domainPath, KEY } from '../console/layout.js';
 import type { ChannelSpec } from '../console/spec.js';
 import { parseDomid } from './domains.js';
 import { mapBounded } from './environment.js';
@@ -59,6 +59,8 @@ export async function checkPathHasNoOwner(
       if (taken === undefined || resolve('/', taken) !== wanted) continue;
       // A channel that connects there is a client, not an owner.
       if ((await reader.tryReadText(`${backends}/${domid}/${deviceId}/${KEY.connect}`)) === '1') continue;
+      // What a domain that is gone has left behind serves nobody.
+      if (!(await reader.exists(domainPath(Number(domid))))) continue;
       throw new ChannelError(
         'path-in-use',
         `console ${deviceId.slice(0, 10)} of domain ${domid} already has the socket path ${path}`,

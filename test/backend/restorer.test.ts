@@ -5,12 +5,13 @@ import { EventLog } from '../../src/backend/events.js';
 import { Restorer } from '../../src/backend/restorer.js';
 import { type Clock, systemClock } from '../../src/base/clock.js';
 import { silentLogger } from '../../src/base/log.js';
-import { backendPath, frontendPath } from '../../src/console/layout.js';
+import { backendPath, frontendPath, libxlPath } from '../../src/console/layout.js';
 import { type ChannelSpecInput, parseChannelSpec } from '../../src/console/spec.js';
 import { DesiredStore } from '../../src/dom0/desired-store.js';
 import type { Dom0Environment } from '../../src/dom0/environment.js';
 import { list } from '../../src/dom0/list.js';
 import { attachPersistently, detachAndForget } from '../../src/dom0/persist.js';
+import { PATIENCE_MS } from '../../src/dom0/restoration.js';
 import type { SimulatedDomain } from '../../src/simulation/simulated-domain.js';
 import { addDomain, startHost, uuidFor } from '../dom0/host.js';
 import { DaemonHost } from '../support/daemon-host.js';
@@ -71,6 +72,21 @@ describe('a wanted channel', () => {
     expect((await recordsOf(host).all()).records).toMatchObject([
       { channels: [{ spec: { name: NAME, deviceId: 3 }, last: { domid: 2, deviceId: 3 } }] },
     ]);
+  });
+
+  it('is not attached to a domain that libxl is taking apart, where it would stay for ever', async () => {
+    const host = await DaemonHost.start({ clock: FAST });
+    await persist(host);
+    // libxl removes the consoles first, the primary one among them, and the domain itself some seconds later.
+    const backend = backendPath({ domid: 1, deviceId: 1, backendDomid: 0 });
+    for (const path of [libxlPath(1, 0), libxlPath(1, 1), backend]) await host.store.rm(path);
+    await until('the daemon has let go of it', () => !host.isServed(1, 1));
+    await host.host.createDomain({});
+    await until('the daemon looks after the domain', () => wanted(host) !== undefined);
+    const endMs = FAST.now() + 2 * PATIENCE_MS;
+    await until('a toolstack without libxl would have had its time', () => FAST.now() > endMs);
+    expect(wanted(host)).toMatchObject({ state: 'waiting', code: 'not-settled' });
+    expect(await host.store.exists(backend)).toBe(false);
   });
 
   it('keeps its path over a reboot where it was given one', async () => {

@@ -58,3 +58,9 @@ it('attaches to different domains do not make each other begin again', async () 
   await plug(1, 'a');
   expect(host.store.conflicts).toBe(0);
 });
+
+it('a path is free again when the domain that had it is gone, whatever it has left', async () => {
+  await plug(2, 'a', chosen());
+  await host.store.rm('/local/domain/2');
+  await expect(plug(1, 'a', chosen())).resolves.toMatchObject({ path: chosen() });
+});
