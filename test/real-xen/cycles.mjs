@@ -21,21 +21,21 @@ let kills = 0;
 
 const median = (values) => Math.round([...values].sort((a, b) => a - b)[values.length >> 1]);
 
-function killDaemon() {
+async function killDaemon() {
+  await new Promise((settle) => setTimeout(settle, Math.random() * (median(times.attach) + median(times.detach))));
   process.kill(Number(readFileSync('/run/lab-daemon.pid', 'utf8')), 'SIGKILL');
   kills++;
 }
 
 for (let cycle = 1; cycle <= Number(count); cycle++) {
   const start = performance.now();
-  if (Number(killEvery) > 0 && cycle % Number(killEvery) === 0) {
-    setTimeout(killDaemon, Math.random() * (median(times.attach) + median(times.detach)));
-  }
+  const killed = Number(killEvery) > 0 && cycle % Number(killEvery) === 0 ? killDaemon() : undefined;
   await attach(store, { domain, spec, waitMs: 60_000 }, environment);
   const attached = performance.now();
   await detach(store, { domain, name: spec.name, timeoutMs: 60_000 }, environment);
   times.attach.push(attached - start);
   times.detach.push(performance.now() - attached);
+  await killed;
   console.log(`cycle ${cycle}`);
 }
 await store.close();
