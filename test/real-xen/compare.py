@@ -11,14 +11,18 @@ for line in sys.stdin:
     figures[who, figure] = float(value)
 
 
+# Of each there are as many rounds; the first half warms up, above all the compiler of our process.
+ROUNDS = sum(1 for who, figure in figures if who == 'native' and figure.startswith('to_seconds'))
+
+
 def warm(who, figure):
-    """The median of the rounds after the first."""
-    return statistics.median(figures[who, '%s%d' % (figure, i)] for i in (2, 3, 4))
+    """The median of the second half of the rounds."""
+    return statistics.median(figures[who, '%s%d' % (figure, i)] for i in range(ROUNDS // 2 + 1, ROUNDS + 1))
 
 
 def best(who, figure):
     """The round in which the machine disturbed least."""
-    return min(figures[who, '%s%d' % (figure, i)] for i in (1, 2, 3, 4))
+    return min(figures[who, '%s%d' % (figure, i)] for i in range(1, ROUNDS + 1))
 
 
 def row(title, qemu, native, target=None):
@@ -45,7 +49,7 @@ def print_speed():
         rows('from the guest, CPU ticks/MiB', lambda who: pick(who, 'from_ticks') / mib, -1 if judged else None)
         rows('64-byte round trip p50, ms', lambda who: pick(who, 'trip_p50_'), -1.2 if judged else None)
         rows('300 round trips, CPU ticks', lambda who: pick(who, 'trip_ticks'))
-    for round_number in (1, 2, 3, 4):
+    for round_number in range(1, ROUNDS + 1):
         print('round %d: ' % round_number + '; '.join(
             '%s %s' % (who, ' '.join('%s %g' % (figure, figures[who, figure + str(round_number)]) for figure in
                                      ('to_seconds', 'from_seconds', 'to_ticks', 'from_ticks', 'trip_p50_',

@@ -32,7 +32,7 @@ gx c "head -c $BYTES /dev/urandom > /tmp/out"
 SUM_OUT=$(gx c 'sha256sum < /tmp/out | cut -d" " -f1')
 SUM_IN=$(sha /root/in)
 printf G > /root/go
-# measure ROUND WHO LINE SOCKET PID: the first round warms up, above all the compiler of our process
+# measure ROUND WHO LINE SOCKET PID
 measure() {
   local before round=$1 who=$2
   gx c "$RAW; raw $3; (head -c $BYTES <&3 > /tmp/received; printf K >&3) > /dev/null 2>&1 & sleep 0.3"
@@ -54,7 +54,7 @@ measure() {
   figure "$who" "trip_p50_$round" "$(field p50_ms < /root/result)"
   gx c 'kill $(pidof cat timeout) 2> /dev/null; true'
 }
-for round in 1 2 3 4; do
+for round in 1 2 3 4 5 6 7 8; do
   measure $round qemu hvc1 /run/qemu-channel-c "$QEMU"
   measure $round native hvc2 "$(socket_of c org.example.native)" "$(daemon_pid)"
 done
