@@ -31,7 +31,7 @@ import { Reporter } from './reporter.js';
 import { RingConnector } from './ring-connector.js';
 import { ChannelSession } from './session.js';
 import type { OpenedSpool } from './spool-files.js';
-import { type ChannelStatus, describeChannel } from './status.js';
+import { type ChannelStatus, describeChannel, ledgerOf } from './status.js';
 import { Timers, type TurnQueue } from './turns.js';
 
 /** A guest that does not close its end keeps the ring mapped no longer than this after a detach. */
@@ -163,7 +163,7 @@ export class ChannelController {
     this.#looks.stop();
     this.#release({ drain: true });
     this.#timers.stop();
-    this.#log.log('info', 'channel over', { reason, ...this.#ledger() });
+    this.#log.log('info', 'channel over', { reason, ...ledgerOf(this.#session.figures()) });
     this.#reporter.gone(reason);
     this.output.close();
     const { spool } = this.#options.spool;
@@ -201,6 +201,10 @@ export class ChannelController {
     this.#options.chardev.abandon();
     this.#options.spool.spool.abandon();
     this.#ring.release({ drain: false });
+  }
+
+  get holdsRing(): boolean {
+    return this.#ring.mapped;
   }
 
   status(): ChannelStatus {
@@ -340,10 +344,5 @@ export class ChannelController {
     if (sight.backendState === state || this.#state !== 'running') return;
     if (state === 'connected' && !this.#hostEnd.tried) return; // who waits for that may open it at once
     if (await this.#nodes.writeState(state)) this.#backendState = state;
-  }
-
-  #ledger(): Readonly<Record<string, number>> {
-    const { fromGuestBytes, toGuestBytes, deliveredBytes, droppedBytes, spoolBytes } = this.#session.figures();
-    return { fromGuestBytes, toGuestBytes, deliveredBytes, droppedBytes, spoolBytes };
   }
 }

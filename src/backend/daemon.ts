@@ -159,8 +159,10 @@ export class BackendDaemon {
     await this.#control.start();
     const root = backendsPath(this.#backendDomid);
     await this.#watch(root, (path) => this.#backendChanged(path.slice(root.length + 1)));
-    for (const special of ['@introduceDomain', '@releaseDomain'])
-      await this.#watch(special, () => this.#domainsChanged());
+    await this.#watch('@introduceDomain', () => this.#domainsChanged(true));
+    await this.#watch('@releaseDomain', () => this.#domainsChanged(false));
+    // libxl makes a domain here long before it introduces one that is restored.
+    if (this.#restorer !== undefined) await this.#watch('/vm', () => this.#restorer?.domainsChanged());
     await this.#scan();
     await this.#dirty.settled();
     const known = (domid: number, deviceId: number): boolean => this.#channels.has(`${domid}/${deviceId}`);
@@ -305,9 +307,10 @@ export class BackendDaemon {
 
   // --- domains -------------------------------------------------------------------------------------------------------
 
-  #domainsChanged(): void {
+  #domainsChanged(introduced: boolean): void {
     this.#checkDomains();
-    this.#restorer?.domainsChanged();
+    if (introduced) this.#restorer?.domainIntroduced();
+    else this.#restorer?.domainsChanged();
   }
 
   /** xenstore does not say who came or went, so all are looked at. A ring of a dead domain must be unmapped at once. */
@@ -321,7 +324,9 @@ export class BackendDaemon {
     const { store } = this.#options;
     const [alive, uuid] = await Promise.all([isDomainAlive(store, domid), readDomainUuid(store, domid)]);
     for (const { controller } of [...this.#channels.values()]) {
-      if (controller.config.domid !== domid || (alive && controller.config.uuid === uuid)) continue;
+      if (controller.config.domid !== domid) continue;
+      // One that is being restored is not introduced yet; without a ring there is nothing to let go of in a hurry.
+      if ((alive || !controller.holdsRing) && controller.config.uuid === uuid) continue;
       controller.end(alive ? 'the domain id belongs to another domain now' : 'the domain is gone');
     }
   }

@@ -32,6 +32,8 @@ export type WantedStatus = WantedState & {
 /** The toolstack needs about as long to finish a domain; a restored one goes on soon after that. */
 const QUICK_LOOK_MS = 100;
 const QUICK_LOOKS = 30;
+/** While the toolstack builds a domain. */
+const UNREADY_LOOK_MS = 1000;
 const LAST_PAUSE_MS = 15_000;
 /** About ten minutes. */
 export const MAX_LOOKS = 75;
@@ -69,6 +71,8 @@ interface Case {
   timer: Timer | undefined;
 }
 
+const waitsFor = ({ wanted }: Case, what: string): boolean => wanted.some(({ code }) => code === what);
+
 export class Restorer {
   readonly #options: RestorerOptions;
   #tools: Awaited<ReturnType<typeof loadTools>> | undefined;
@@ -102,10 +106,22 @@ export class Restorer {
       });
   }
 
+  /** xenstore was told of a domain, not which: some have waited for that, even for long. */
+  domainIntroduced(): void {
+    for (const one of this.#cases.values()) {
+      const isLooking = one.pending && one.timer === undefined;
+      if (isLooking || !waitsFor(one, 'domain-not-ready')) continue;
+      one.timer?.cancel();
+      Object.assign(one, { pending: true, looks: 0 });
+      this.#look(one);
+    }
+    this.domainsChanged();
+  }
+
   /** The toolstack made the primary console: there may be little time until the guest goes on. */
   domainSettled(domid: number): void {
     const one = this.#cases.get(domid);
-    if (one?.timer === undefined || !one.wanted.some(({ code }) => code === 'not-settled')) return;
+    if (one?.timer === undefined || !waitsFor(one, 'not-settled')) return;
     one.timer.cancel();
     this.#look(one);
   }
@@ -202,7 +218,9 @@ export class Restorer {
       return;
     }
     const slow = Math.max(0, one.looks - QUICK_LOOKS);
-    one.timer = this.#timers.after(Math.min(LAST_PAUSE_MS, QUICK_LOOK_MS * 2 ** slow), () => this.#look(one));
+    // What it then waits for is told, mostly by `domainIntroduced`.
+    const first = waitsFor(one, 'domain-not-ready') ? UNREADY_LOOK_MS : QUICK_LOOK_MS;
+    one.timer = this.#timers.after(Math.min(LAST_PAUSE_MS, first * 2 ** slow), () => this.#look(one));
   }
 
   #attached(one: Case, { name, deviceId, path }: { name: string; deviceId: number; path: string }): void {

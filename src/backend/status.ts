@@ -137,3 +137,9 @@ export function describeChannel({ config, session, ...parts }: ChannelParts): Ch
     unconsumedBytes: session.inputBytes + session.inRingBytes + (typeof backlogBytes === 'number' ? backlogBytes : 0),
   };
 }
+
+/** What has become of all bytes, for the log. */
+export function ledgerOf(figures: ReturnType<ChannelSession['figures']>): Readonly<Record<string, number>> {
+  const { fromGuestBytes, toGuestBytes, deliveredBytes, droppedBytes, spoolBytes } = figures;
+  return { fromGuestBytes, toGuestBytes, deliveredBytes, droppedBytes, spoolBytes };
+}

@@ -1,32 +1,27 @@
 /**
- * Puts a named channel on a running domain: every check and every write in one transaction, so that neither a guest
- * nor a second attach ever sees half of it. Knows no ring and no daemon; whoever serves the channel finds it in xenstore.
+ * Puts a named channel on a running domain, and waits for both ends if asked to. Knows no ring and no daemon; whoever
+ * serves the channel finds it in xenstore.
  */
 import { isXenstoreError } from '../../xenstore/errors.js';
 import type { Store, StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
-import { checkDeviceId, lowestFreeDeviceId } from '../console/device-id.js';
+import { checkDeviceId } from '../console/device-id.js';
 import {
   backendPath,
   type ChannelAddress,
-  channelWrites,
   defaultPath,
   frontendPath,
-  frontendsPath,
-  libxlPath,
   type NodeWrite,
   outputOf,
-  permissionSets,
 } from '../console/layout.js';
-import { printable } from '../console/name.js';
 import { type ChannelSpec, checkSocketPath } from '../console/spec.js';
 import { parseXenbusState } from '../console/xenbus-state.js';
 import { gidOf, uidOf } from '../sys/accounts.js';
-import { consoleIds } from './channels.js';
-import { type Domain, describeDomain, readDomain, resolveDomain } from './domains.js';
-import { type Dom0Environment, mapBounded } from './environment.js';
+import { type Domain, describeDomain, resolveDomain } from './domains.js';
+import type { Dom0Environment } from './environment.js';
+import { goneMeanwhile, type Placement, type PlacementInput, place, planPlacement } from './placement.js';
 import { addSocketChardev, removeChardev } from './qemu.js';
-import { announceChosenPath, checkPathHasNoOwner, checkPathIsFree, type PathClaim } from './socket-path.js';
+import { checkPathIsFree } from './socket-path.js';
 import { describeState } from './states.js';
 import { fetchProblems } from './status.js';
 
@@ -40,10 +35,6 @@ export interface AttachRequest {
   readonly dryRun?: boolean;
   /** Only to this one, whatever `domain` means by now. */
   readonly uuid?: string | undefined;
-  /** The same domain under other ids, as while it migrates to its own host: its socket paths may be taken over. */
-  readonly formerDomids?: readonly number[];
-  /** The daemon itself attaches: it knows what it would answer. */
-  readonly byDaemon?: boolean;
   /** Called when the channel is attached, and before its guest is waited for. Not with `dryRun`. */
   readonly onAttached?: (domain: Domain, address: ChannelAddress) => Promise<void>;
   readonly signal?: AbortSignal;
@@ -70,26 +61,17 @@ export async function attach(store: Store, request: AttachRequest, env: Dom0Envi
   const warnings: string[] = [];
   const unserved = spec.deviceId === undefined ? undefined : checkDeviceId(spec.deviceId);
   if (unserved !== undefined) warnings.push(unserved);
-  const path = spec.path ?? defaultPath(env.runDirectory, domain.domid, spec.name);
-  checkSocketPath(path);
-  if (env.backendDomid === 0) await checkHostEnd(path, spec, env.runDirectory);
+  const input = await claim({ domain, spec, formerDomids: [] }, env);
+  const { path } = input;
   await checkAlive(store, domain);
-
-  const { formerDomids = [] } = request;
-  const ownPlace = path === defaultPath(env.runDirectory, domain.domid, spec.name);
-  const planned = { domain, spec, path, ownPlace, backendDomid: env.backendDomid, formerDomids };
   const { address, writes } =
     request.dryRun === true
-      ? await store.transaction((tx) => planInTransaction(tx, store, planned))
-      : spec.backend === 'qemu' && spec.connection === 'socket'
-        ? await attachToQemu(store, planned, env)
-        : await writeInTransaction(store, planned);
+      ? await store.transaction((tx) => planPlacement(tx, store, input))
+      : await putInPlace(store, input, env);
   if (request.dryRun !== true) await request.onAttached?.(domain, address);
   const connected = request.waitMs !== undefined && request.dryRun !== true;
   const askDaemon = async (): Promise<string[]> =>
-    spec.backend === 'native' && request.dryRun !== true && request.byDaemon !== true
-      ? daemonWarnings(env, address)
-      : [];
+    spec.backend === 'native' && request.dryRun !== true ? daemonWarnings(env, address) : [];
   if (connected) await waitConnected(store, { domain, address, request, askDaemon });
   warnings.push(...(await askDaemon()));
   return {
@@ -103,6 +85,26 @@ export async function attach(store: Store, request: AttachRequest, env: Dom0Envi
     warnings,
     writes,
   };
+}
+
+/** Where the host end will be, when nothing outside of xenstore stands against it. Throws what does. */
+export async function claim(
+  wanted: Pick<PlacementInput, 'domain' | 'spec' | 'formerDomids'>,
+  { runDirectory, backendDomid }: Dom0Environment,
+): Promise<PlacementInput> {
+  const { domain, spec } = wanted;
+  const own = defaultPath(runDirectory, domain.domid, spec.name);
+  const path = spec.path ?? own;
+  checkSocketPath(path);
+  if (backendDomid === 0) await checkHostEnd(path, spec, runDirectory);
+  return { ...wanted, path, ownPlace: path === own, backendDomid };
+}
+
+/** Writes one channel, for QEMU or for our daemon. */
+export async function putInPlace(store: Store, input: PlacementInput, env: Dom0Environment): Promise<Placement> {
+  const { backend, connection } = input.spec;
+  if (backend === 'qemu' && connection === 'socket') return attachToQemu(store, input, env);
+  return place(store, input);
 }
 
 /** What the daemon of this host would stumble over when it opens the host end. */
@@ -120,60 +122,19 @@ async function daemonWarnings(env: Dom0Environment, address: ChannelAddress): Pr
   return problems.map(({ message }) => message);
 }
 
-type Plan = { readonly address: ChannelAddress; readonly writes: readonly NodeWrite[] };
-type PlanInput = PathClaim & { readonly domain: Domain; readonly spec: ChannelSpec };
-
-function writeInTransaction(store: Store, input: PlanInput): Promise<Plan> {
-  return store.transaction(async (tx) => {
-    const plan = await planInTransaction(tx, store, input);
-    await Promise.all([writeAll(tx, plan.address, plan.writes), announceChosenPath(tx, input)]);
-    return plan;
-  });
-}
-
 /**
  * QEMU must have the chardev before the nodes appear: it looks for it once, and without it the channel connects to
  * nothing (seen with QEMU 7.2). So the device id is chosen first and held by the chardev, whose id contains it.
  */
-async function attachToQemu(store: Store, input: PlanInput, env: Dom0Environment): Promise<Plan> {
-  const { address } = await store.transaction((tx) => planInTransaction(tx, store, input));
+async function attachToQemu(store: Store, input: PlacementInput, env: Dom0Environment): Promise<Placement> {
+  const { address } = await store.transaction((tx) => planPlacement(tx, store, input));
   await addSocketChardev(env, address.domid, address.deviceId, input.path);
   try {
-    return await writeInTransaction(store, { ...input, spec: { ...input.spec, deviceId: address.deviceId } });
+    return await place(store, { ...input, spec: { ...input.spec, deviceId: address.deviceId } });
   } catch (error) {
     await removeChardev(env, address.domid, address.deviceId).catch(() => {}); // the first error is the one to tell
     throw error;
   }
-}
-
-/** Of one moment, apart from the paths of other channels, about which see socket-path.ts. */
-async function planInTransaction(tx: StoreOperations, store: StoreOperations, input: PlanInput): Promise<Plan> {
-  const { domain, spec, backendDomid } = input;
-  const [{ ids }] = await Promise.all([consoleIds(tx, domain.domid, backendDomid), checkSameDomain(tx, domain)]);
-  await checkNameIsFree(tx, input, ids);
-  if (spec.deviceId !== undefined && ids.includes(spec.deviceId)) {
-    throw new ChannelError(
-      'device-id-in-use',
-      `domain ${describeDomain(domain)} already has a console with device id ${spec.deviceId}`,
-      { domid: domain.domid, deviceId: spec.deviceId },
-    );
-  }
-  const deviceId = spec.deviceId ?? lowestFreeDeviceId(new Set(ids));
-  if (spec.connect !== true) await checkPathHasNoOwner(tx, store, input);
-  const address = { domid: domain.domid, deviceId, backendDomid };
-  return { address, writes: channelWrites(address, spec, input.path) };
-}
-
-/** A domid may be reused between our look at the name and the transaction; a uuid is not. */
-async function checkSameDomain(tx: StoreOperations, domain: Domain): Promise<void> {
-  const now = await readDomain(tx, domain.domid);
-  if (now === undefined || now.uuid !== domain.uuid) throw goneMeanwhile(domain);
-}
-
-function goneMeanwhile(domain: Domain): ChannelError {
-  return new ChannelError('domain-not-found', `domain ${describeDomain(domain)} has gone meanwhile`, {
-    domid: domain.domid,
-  });
 }
 
 async function checkAlive(store: Store, domain: Domain): Promise<void> {
@@ -182,40 +143,6 @@ async function checkAlive(store: Store, domain: Domain): Promise<void> {
     'domain-not-found',
     `domain ${describeDomain(domain)} has nodes in xenstore, but is not running or is being destroyed`,
     { domid: domain.domid },
-  );
-}
-
-/** Names are compared as dom0 wrote them; the guest's own `name` keys do not count. */
-async function checkNameIsFree(tx: StoreOperations, input: PlanInput, ids: readonly number[]): Promise<void> {
-  const { domain, spec, backendDomid } = input;
-  const owners = await mapBounded(ids, async (deviceId) => {
-    const address = { domid: domain.domid, deviceId, backendDomid };
-    const names = await Promise.all([
-      tx.tryReadText(`${backendPath(address)}/name`),
-      tx.tryReadText(`${libxlPath(domain.domid, deviceId)}/name`),
-    ]);
-    return names.includes(spec.name) ? deviceId : undefined;
-  });
-  const owner = owners.find((deviceId) => deviceId !== undefined);
-  if (owner === undefined) return;
-  throw new ChannelError(
-    'name-in-use',
-    `domain ${describeDomain(domain)} already has a channel ${printable(spec.name)}, with device id ${owner}`,
-    { domid: domain.domid, name: spec.name, deviceId: owner },
-  );
-}
-
-/** Permissions are set on each node: a node that only inherits them below the guest's directory belongs to the guest. */
-async function writeAll(tx: StoreOperations, address: ChannelAddress, writes: readonly NodeWrite[]): Promise<void> {
-  const parent = frontendsPath(address.domid);
-  if (!(await tx.exists(parent))) {
-    // It would inherit from `device`, which is the guest's own where xl.cfg has xend_suspend_evtchn_compat.
-    await tx.mkdir(parent);
-    await tx.setPermissions(parent, permissionSets({ ...address, backendDomid: 0 }).readOnly);
-  }
-  // In this order, but without waiting for each: 60 round trips would leave others the time to change what was read.
-  await Promise.all(
-    writes.flatMap(({ path, value, permissions }) => [tx.write(path, value), tx.setPermissions(path, permissions)]),
   );
 }
 

@@ -15,6 +15,9 @@ const MAX_SIGNS = 64;
 export interface Sight extends Observed {
   /** Why nothing may be attached yet. */
   readonly unready: string | undefined;
+  readonly introduced: boolean;
+  /** libxl has begun to make it, and neither given it to xenstore nor a primary console. Also true at its very end. */
+  readonly unborn: boolean;
 }
 
 /**
@@ -26,8 +29,9 @@ export async function observe(
   { backendDomid, patient, automatic = false }: { backendDomid: number; patient: boolean; automatic?: boolean },
 ): Promise<Sight> {
   const { domid } = domain;
-  const [unready, { channels }, { ids }, awake, built, byLibxl] = await Promise.all([
-    readinessProblem(store, domain, patient),
+  const [notUsable, introduced, { channels }, { ids }, awake, built, byLibxl] = await Promise.all([
+    usabilityProblem(store, domain, patient),
+    store.isDomainIntroduced(domid),
     readChannels(store, domid, backendDomid),
     consoleIds(store, domid, backendDomid),
     isAwake(store, domid),
@@ -35,14 +39,16 @@ export async function observe(
     store.exists(libxlPath(domid, 0)),
     store.exists(`/libxl/${domid}/type`),
   ]);
+  const unready = notUsable ?? (introduced ? undefined : 'it is not introduced to xenstore');
   // Where libxl has made the domain, one without a primary console is not built yet, or is being taken apart already:
   // libxl removes the consoles first, and what came after that would stay for ever.
   const settled = built || (!(automatic && byLibxl) && (awake || patient));
-  return { domid, channels, takenIds: ids, awake, settled, unready };
+  const unborn = byLibxl && !built && !introduced;
+  return { domid, channels, takenIds: ids, awake, settled, unready, introduced, unborn };
 }
 
 /** A toolstack writes a domain's directory at once and introduces it when it is built; others do it bit by bit. */
-async function readinessProblem(
+async function usabilityProblem(
   store: Store,
   { domid, name, uuid }: Domain,
   patient: boolean,
@@ -55,9 +61,7 @@ async function readinessProblem(
   const reads = permissions.some(
     ({ domid: who, access }, index) => who === domid && (index === 0 || access === 'r' || access === 'b'),
   );
-  if (!reads) return 'it may not read its own devices yet';
-  if (!(await store.isDomainIntroduced(domid))) return 'it is not introduced to xenstore';
-  return undefined;
+  return reads ? undefined : 'it may not read its own devices yet';
 }
 
 /** Some frontend is past Initialising: only a kernel that looked at its devices writes that. */

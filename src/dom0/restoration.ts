@@ -5,12 +5,12 @@
 import type { Store } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
 import { frontendPath } from '../console/layout.js';
-import { attach } from './attach.js';
+import { claim, putInPlace } from './attach.js';
 import type { DesiredChannel, DomainKey } from './desired.js';
 import type { DesiredStore } from './desired-store.js';
 import { type Domain, listDomains, readDomain } from './domains.js';
 import type { Dom0Environment } from './environment.js';
-import { observe } from './observe.js';
+import { observe, type Sight } from './observe.js';
 import { planReconcile, type Step } from './reconcile.js';
 import { buryDevice, removeUntouched, touchFrontend } from './revive.js';
 
@@ -30,8 +30,10 @@ export interface Look {
   readonly domain: Domain | undefined;
   readonly wanted: readonly WantedState[];
   /** What was attached in this look. */
-  readonly attached: readonly { readonly name: string; readonly deviceId: number; readonly path: string }[];
+  readonly attached: readonly Attached[];
 }
+
+type Attached = { readonly name: string; readonly deviceId: number; readonly path: string };
 
 export interface RestorationOptions {
   readonly store: Store;
@@ -56,7 +58,9 @@ const OVER: Look = { pending: false, domain: undefined, wanted: [], attached: []
 
 export class Restoration {
   readonly #options: RestorationOptions;
-  readonly #startMs: number;
+  /** Of the toolstack's time to finish, which begins when it introduces the domain. */
+  #startMs: number;
+  #introduced = false;
   #uuid: string | undefined;
   /** When the guest was seen to run first. */
   #awakeMs: number | undefined;
@@ -85,11 +89,14 @@ export class Restoration {
     if (wanted.length === 0) return { ...OVER, domain, pending: halfBuilt };
     const sight = await observe(store, domain, { backendDomid: env.backendDomid, patient, automatic: true });
     if (sight.awake) this.#awakeMs ??= env.clock.now();
-    if (sight.unready !== undefined) return this.#unready(domain, wanted, sight.unready);
+    if (!sight.introduced) this.#startMs = env.clock.now();
+    else this.#introduced = true;
+    const early = sight.unborn && !this.#introduced ? await this.#placeUnborn(domain, wanted, sight) : [];
+    if (sight.unready !== undefined) return { ...this.#unready(domain, wanted, sight.unready), attached: early };
     const channels = wanted.map(({ channel }) => channel);
     const steps = planReconcile(channels, { ...sight, spentIds: [...this.#spentIds] });
     const states: WantedState[] = [];
-    const attached: Look['attached'][number][] = [];
+    const attached: Attached[] = [];
     let pending = false;
     for (const step of steps) {
       const key = wanted.find(({ channel }) => channel === step.channel)?.key;
@@ -107,6 +114,31 @@ export class Restoration {
   #unready(domain: Domain, wanted: readonly Wanted[], message: string): Look {
     const states = wanted.map(({ channel }) => waiting(channel, null, 'domain-not-ready', message));
     return { pending: true, domain, wanted: states, attached: [] };
+  }
+
+  /**
+   * A restored guest looks for its devices some hundredths of a second after libxl has finished the domain, and forgets
+   * those whose nodes are missing; on a slow host that is less than what an attach takes. So those that it had stand there
+   * before it is introduced. Their ids were chosen beside those of libxl's own channels, which it numbers in the order
+   * of the configuration; if that has changed meanwhile, libxl removes what is in its way
+   * (xen:tools/libs/light/libxl_device.c, libxl__device_generic_add), and a later look finds another id.
+   */
+  async #placeUnborn(domain: Domain, wanted: readonly Wanted[], sight: Sight): Promise<Attached[]> {
+    const { clock } = this.#options.env;
+    for (const [name, { deviceId }] of this.#fresh) this.#fresh.set(name, { deviceId, sinceMs: clock.now() });
+    const channels = wanted.map(({ channel }) => channel);
+    const attached: Attached[] = [];
+    for (const step of planReconcile(channels, { ...sight, settled: true })) {
+      const { spec, last } = step.channel;
+      const key = wanted.find(({ channel }) => channel === step.channel)?.key;
+      // QEMU has to be asked first, and runs only when the domain is built.
+      if (step.do !== 'attach' || spec.backend === 'qemu' || key === undefined) continue;
+      // What has no place yet has time; and in a domain that comes to its end its own id would be the last one.
+      if (last === undefined || last.domid === domain.domid || last.deviceId !== step.deviceId) continue;
+      const { path } = await this.#take(step, { domain, key });
+      if (path !== undefined) attached.push({ name: spec.name, deviceId: step.deviceId, path });
+    }
+    return attached;
   }
 
   async #take(step: Step, place: Place): Promise<Taken> {
@@ -129,18 +161,11 @@ export class Restoration {
 
   async #attach({ channel, deviceId, deadId }: Step & { do: 'attach' }, { domain, key }: Place): Promise<Taken> {
     const { store, env, desired } = this.#options;
-    const { domid, uuid } = domain;
-    const { path } = await attach(
-      store,
-      {
-        domain: String(domid),
-        spec: { ...channel.spec, deviceId },
-        uuid,
-        formerDomids: await this.#otherIds(domain),
-        byDaemon: true,
-      },
-      env,
-    );
+    const { domid } = domain;
+    const spec = { ...channel.spec, deviceId };
+    const input = await claim({ domain, spec, formerDomids: await this.#otherIds(domain) }, env);
+    const { path } = input;
+    await putInPlace(store, input, env);
     this.#fresh.set(channel.spec.name, { deviceId, sinceMs: env.clock.now() });
     if (deadId !== undefined) await buryDevice(store, { domid, deviceId: deadId, backendDomid: env.backendDomid });
     await desired.moved(key, channel.spec.name, { domid, deviceId });

@@ -175,9 +175,10 @@ export class SimulatedHost {
    * As `xl save` and `xl restore`, or as a migration to the same host: the guest goes on where it was, under a new domid
    * and with the toolstack's own devices only. Its directory stays; one of the new domid's name leads to it.
    */
-  async restoreDomain(domid: number, { beforeResume, migrate = false }: RestoreOptions = {}): Promise<SimulatedDomain> {
+  async restoreDomain(domid: number, options: RestoreOptions = {}): Promise<SimulatedDomain> {
     const { spec, root, kernel, kernelEnd, ends } = this.#running(domid);
-    const { name, uuid, channels = [] } = spec;
+    const { name, uuid } = spec;
+    const { beforeResume, whileBuilt, migrate = false, channels = spec.channels ?? [] } = options;
     await kernel.suspend();
     // The kernel goes on, with all that it remembers; its connections and what runs in it do not.
     const powerOff = ends.indexOf(kernelEnd);
@@ -192,7 +193,7 @@ export class SimulatedHost {
     this.hypervisor.createDomain(newId);
     const startedAt = this.#settings.clock.now();
     const named = migrate ? `${name}--incoming` : name;
-    await buildDomain(this.#store, { domid: newId, name: named, uuid, channels, startedAt });
+    await buildDomain(this.#store, { domid: newId, name: named, uuid, channels, startedAt, whileBuilt });
     await beforeResume?.(newId);
     if (migrate) {
       await this.#store.write(`${domainPath(domid)}/name`, `${name}--migratedaway`);
@@ -200,7 +201,7 @@ export class SimulatedHost {
     }
     const link = join(this.root, `dom${newId}`);
     await symlink(root, link);
-    const { domid: _, ...sameAgain } = spec;
+    const { domid: _, ...sameAgain } = { ...spec, channels };
     const domain = await this.#boot(newId, root, { ...sameAgain, name, uuid }, [() => unlink(link)], kernel);
     this.#domains.set(newId, domain);
     if (migrate) await remove();
@@ -344,6 +345,4 @@ export class SimulatedHost {
 }
 
 /** Somebody else may have put something there. */
-async function removeIfEmpty(directory: string): Promise<void> {
-  await rmdir(directory).catch(() => {});
-}
+const removeIfEmpty = (directory: string): Promise<void> => rmdir(directory).catch(() => {});

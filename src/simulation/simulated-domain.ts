@@ -35,6 +35,10 @@ export interface SimulatedDomain {
 
 /** What happens around a restore, in the order of xl (xen:tools/xl/xl_vmcontrol.c, xl_migrate.c). */
 export interface RestoreOptions {
+  /** Under the new domid, while its memory comes: xenstored has not been told of it yet. */
+  readonly whileBuilt?: (domid: number) => Promise<void>;
+  /** Of another configuration than the one it had (`xl restore CONFIG FILE`). */
+  readonly channels?: readonly LibxlChannel[];
   /** Under the new domid, when the toolstack has built everything and the guest has not gone on yet. */
   readonly beforeResume?: (domid: number) => Promise<void>;
   /**

@@ -6,7 +6,7 @@
  */
 import { isXenstoreError } from '../../xenstore/errors.js';
 import type { Store, StoreOperations } from '../../xenstore/index.js';
-import { domainPath } from '../console/layout.js';
+import { backendPath, domainPath, frontendPath, libxlPath } from '../console/layout.js';
 import { type LibxlChannel, libxlChannelNodes, libxlPrimaryConsoleNodes } from './libxl-console.js';
 import { type Node, writeNodes } from './nodes.js';
 
@@ -18,6 +18,8 @@ export interface DomainBuild {
   readonly channels?: readonly LibxlChannel[];
   /** Milliseconds since the epoch. */
   readonly startedAt: number;
+  /** While its memory is filled, which takes the longer the more it has. */
+  readonly whileBuilt?: ((domid: number) => Promise<void>) | undefined;
 }
 
 const MEMORY_KIB = '262144';
@@ -48,13 +50,25 @@ export async function prepareHost(store: Store): Promise<void> {
 export async function buildDomain(store: Store, build: DomainBuild): Promise<void> {
   const { domid, channels = [] } = build;
   await store.transaction((tx) => writeNodes(tx, domainNodes(build)));
+  await build.whileBuilt?.(domid);
   await store.introduce(domid, BigInt(STORE_FRAME), STORE_PORT);
   await store.transaction((tx) => writeNodes(tx, builtNodes(build)));
   for (const [index, channel] of channels.entries()) {
-    await store.transaction((tx) => writeNodes(tx, libxlChannelNodes(domid, index + 1, channel)));
+    await addChannel(store, domid, index + 1, channel);
   }
   const primary = libxlPrimaryConsoleNodes(domid, CONSOLE_PORT, CONSOLE_FRAME);
   await store.transaction((tx) => writeNodes(tx, primary));
+}
+
+/** libxl__device_generic_add: whatever stands there goes first. */
+function addChannel(store: Store, domid: number, deviceId: number, channel: LibxlChannel): Promise<void> {
+  const address = { domid, deviceId, backendDomid: 0 };
+  return store.transaction(async (tx) => {
+    for (const path of [libxlPath(domid, deviceId), frontendPath(domid, deviceId), backendPath(address)]) {
+      if (await tx.exists(path)) await tx.rm(path);
+    }
+    await writeNodes(tx, libxlChannelNodes(domid, deviceId, channel));
+  });
 }
 
 /** Removes everything libxl knows of: what has no entry below /libxl/D/device stays for ever, as it does with xl. */

@@ -118,6 +118,35 @@ describe('a wanted channel', () => {
     expect(host.host.hypervisor.guestWarnings()).toBe(0);
   });
 
+  it('stands there before a domain that is restored is introduced, and stays when other domains come and go', async () => {
+    const host = await DaemonHost.start();
+    await persist(host, { deviceId: 3 });
+    const other = await host.host.createDomain({});
+    const whileBuilt = async (domid: number): Promise<void> => {
+      await until('it is served', () => host.isServed(3, domid));
+      await host.host.destroyDomain(other.domid);
+      await host.host.createDomain({});
+      await host.states(3, '1', '2', domid);
+      expect(host.isServed(3, domid)).toBe(true);
+    };
+    // Nothing is waited for afterwards: libxl does not, either.
+    const domain = await host.host.restoreDomain(1, { whileBuilt });
+    await talk(host, domain.domid, 3);
+    expect(consoles(domain)).toEqual(['device/console/3']);
+    expect(host.log.filter(({ msg }) => msg === 'wanted channel attached')).toHaveLength(1);
+  });
+
+  it('gives way to a channel of the toolstack that the configuration has meanwhile', async () => {
+    const host = await DaemonHost.start();
+    await persist(host);
+    const channels = [{ name: 'org.example.libxl', connection: 'pty' }] as const;
+    const whileBuilt = (domid: number): Promise<void> => until('it is served', () => host.isServed(1, domid));
+    await host.host.restoreDomain(1, { whileBuilt, channels });
+    await host.states(2, '4', '4', 2);
+    expect(await host.store.readText(`${frontendPath(2, 1)}/name`)).toBe('org.example.libxl');
+    await until('the daemon says so', () => wanted(host)?.state === 'there' && wanted(host)?.deviceId === 2);
+  });
+
   it('gets another id in a restored guest that went on without it, and the dead device goes', async () => {
     const host = await DaemonHost.start();
     // A channel of the toolstack: its frontend tells that the guest runs.
