@@ -122,10 +122,20 @@ nothing_left() {
 }
 
 # Shell words for the guest: a raw line that stays open as descriptor 3, and the claim to have opened the channel, as a
-# keeper does it. The host is silent before. Here hvcN is console N, wherever nothing was plugged out of order.
-RAW='raw() { exec 3<>/dev/$1; stty raw -echo <&3; xenstore-write device/console/${1#hvc}/xenchannel-guest-open 1; }'
-# guest_receives DOMAIN LINE BYTES: in the background; result in /tmp/received
-guest_receives() { gx "$1" "$RAW; rm -f /tmp/received /tmp/received.end; raw $2; (head -c $3 <&3 > /tmp/received; touch /tmp/received.end) > /dev/null 2>&1 & sleep 0.3"; }
+# keeper does it. The host is silent before. hvcN is console N wherever nothing was plugged out of order; elsewhere N has to be said.
+RAW='raw() { exec 3<>/dev/$1; stty raw -echo <&3; xenstore-write device/console/${2:-${1#hvc}}/xenchannel-guest-open 1; }'
+# guest_receives DOMAIN LINE BYTES [N]: in the background; result in /tmp/received
+guest_receives() { gx "$1" "$RAW; rm -f /tmp/received /tmp/received.end; raw $2 ${4:-}; (head -c $3 <&3 > /tmp/received; touch /tmp/received.end) > /dev/null 2>&1 & sleep 0.3"; }
 guest_received() { gx "$1" 'i=0; while [ ! -e /tmp/received.end ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done; sha256sum < /tmp/received | cut -d" " -f1'; }
+# still_carries DOMAIN NAME: a guest without channels takes 64 KiB from a new one on hvc1, and its kernel does not complain
+still_carries() {
+  xenchannel attach "$1" "$2" --wait 30 || fail 'attach at the end'
+  head -c 65536 /dev/urandom > /root/in
+  guest_receives "$1" hvc1 65536
+  client "$(socket_of "$1" "$2")" --send /root/in || fail 'sending'
+  equal 'sha256 on hvc1' "$(guest_received "$1")" "$(sha /root/in)"
+  xenchannel detach "$1" "$2" || fail 'detach'
+  quiet_kernel "$1"
+}
 client() { python3 "$HERE/client.py" "$@"; }
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
