@@ -64,8 +64,13 @@ async function usabilityProblem(
   return reads ? undefined : 'it may not read its own devices yet';
 }
 
-/** Some frontend is past Initialising: only a kernel that looked at its devices writes that. */
+/**
+ * Some frontend is past Initialising, or something was wrong with one: only a kernel that looked at its devices writes
+ * that. A restored one says so of each device whose nodes are missing (linux:drivers/xen/xenbus/xenbus_client.c,
+ * xenbus_va_dev_error).
+ */
 async function isAwake(store: StoreOperations, domid: number): Promise<boolean> {
+  if (await store.exists(`${domainPath(domid)}/error/device`)) return true;
   const root = `${domainPath(domid)}/device`;
   const paths: string[] = [];
   for (const kind of (await store.tryDirectory(root)).slice(0, MAX_SIGNS)) {

@@ -96,8 +96,8 @@ export class ConsoleDevice {
 
   /**
    * The domain goes on under another id, on another xenstore connection. What it had granted and bound is gone with the
-   * former one. Without nodes the device stays as it was, terminal included, and is dead
-   * (linux:drivers/xen/xenbus/xenbus_probe.c, xenbus_dev_resume).
+   * former one. Without nodes the device stays as it was, terminal included, and is dead, which is told in xenstore
+   * (linux:drivers/xen/xenbus/xenbus_probe.c, xenbus_dev_resume; xenbus_client.c, xenbus_va_dev_error).
    */
   async resume(kernel: KernelParts, onBackend: () => void): Promise<void> {
     this.#kernel = kernel;
@@ -114,6 +114,7 @@ export class ConsoleDevice {
     } catch (error) {
       if (isXenstoreError(error, 'closed', 'disconnected')) throw error;
       kernel.log.log('warn', 'failed to restore', { device: this.nodename, error: String(error) });
+      await kernel.store.write(`error/${this.nodename}/error`, `2 reading other end details from ${this.nodename}`);
     }
   }
 

@@ -169,11 +169,25 @@ describe('a wanted channel', () => {
     expect(consoles(again)).toEqual(['device/console/1', 'device/console/3']);
   });
 
+  it('gets another id at once where the restored guest has only said that its device is dead', async () => {
+    const host = await DaemonHost.start();
+    await persist(host);
+    await host.host.stopDaemon();
+    const domain = await host.host.restoreDomain(1);
+    expect(await host.store.readText('/local/domain/2/error/device/console/1/error')).toMatch(/^2 /);
+    await host.host.startDaemon();
+    await talk(host, 2, 2);
+    await until('the guest has forgotten the old one', () => consoles(domain).join() === 'device/console/2');
+    expect(await host.store.exists(frontendPath(2, 1))).toBe(false);
+  });
+
   it('moves to another id when a guest that gave no sign of life overlooks it', async () => {
     const host = await DaemonHost.start({ clock: FAST });
     await persist(host);
     await host.host.stopDaemon();
     const domain = await host.host.restoreDomain(1);
+    // A kernel that does not say what it has looked at.
+    await host.store.rm('/local/domain/2/error/device');
     await host.host.startDaemon();
     await host.states(1, '1', '2', 2);
     await talk(host, 2, 2);
