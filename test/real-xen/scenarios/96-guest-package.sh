@@ -51,7 +51,9 @@ gx --wait d 120 || fail 'guest is not back'
 prove 'restored' org.example.atboot $OURS
 
 echo '--- without Node: the shell helper takes over'
-gx d 'mv /usr/local/bin/xenchannel /usr/local/bin/xenchannel.away; systemctl stop xenchannel-agent; systemctl start xenchannel-link; systemctl is-active xenchannel-link' || fail 'the helper does not start'
+gx d 'mv /usr/local/bin/xenchannel /usr/local/bin/xenchannel.away' || fail 'the file system of the guest does not answer'
+gx d 'systemctl stop xenchannel-agent' || fail 'the agent does not stop'
+gx d 'systemctl start xenchannel-link; systemctl is-active xenchannel-link' || fail 'the helper does not start'
 prove 'helper: taken over' org.example.atboot $OURS
 replug 'helper'
 gx d 'systemctl stop xenchannel-link; mv /usr/local/bin/xenchannel.away /usr/local/bin/xenchannel; systemctl start xenchannel-agent'
