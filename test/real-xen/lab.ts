@@ -1,6 +1,6 @@
 /**
- * Boots the lab (scripts/xen-lab) once and tells how each scenario went. A scenario is a shell script in scenarios/
- * whose first line is the sentence that it proves; it runs in dom0 of a genuine Xen.
+ * Boots the lab (scripts/xen-lab) and tells how each scenario went. A scenario is a shell script in scenarios/ whose first
+ * line is the sentence that it proves; it runs in dom0 of a genuine Xen.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs';
@@ -32,29 +32,59 @@ export function listScenarios(environment: NodeJS.ProcessEnv = process.env): Sce
     .map(({ name, path }) => ({ name, sentence: readFileSync(path, 'utf8').split('\n', 1)[0]?.slice(2) ?? name }));
 }
 
-/** Boots, runs the scenarios in order, and returns what each of them said. Prints each as it ends. */
-export async function runInLab(scenarios: readonly Scenario[], options: readonly string[] = []) {
-  const directory = mkdtempSync(join(tmpdir(), 'xenchannel-real-xen-'));
-  const names = scenarios.map(({ name }) => name).join(' ');
-  const lab = spawn(
-    LAB,
-    [
-      'run',
-      '--product',
-      '--run-directory',
-      directory,
-      '--arguments',
-      names,
-      ...options,
-      join(HERE, 'run-scenarios.sh'),
-      HERE,
-    ],
-    { stdio: ['ignore', 'inherit', 'inherit'] },
-  );
-  const status = await new Promise<number | null>((resolve, reject) => {
+export interface Boot {
+  /** What is booted, for people. */
+  readonly title: string;
+  readonly scenarios: readonly Scenario[];
+  /** For `xen-lab run`. */
+  readonly options: readonly string[];
+  /** It measures: nothing else may run beside it. */
+  readonly alone?: true;
+}
+
+export interface BootResult {
+  /** Where the boot has left its files. */
+  readonly directory: string;
+  readonly outcomes: ReadonlyMap<string, Outcome>;
+}
+
+/** An emulated machine with two processors keeps one busy. */
+const BOOTS_AT_A_TIME = 2;
+
+/** Starts all boots: some at a time, then one after the other those that must be alone. */
+export function startBoots(boots: readonly Boot[]): ReadonlyMap<Boot, Promise<BootResult>> {
+  const built = runLab(['build']);
+  const results = new Map<Boot, Promise<BootResult>>();
+  const lanes: Promise<unknown>[] = Array.from({ length: BOOTS_AT_A_TIME }, () => built);
+  const start = (boot: Boot, after: Promise<unknown>): Promise<unknown> => {
+    const result = after.then(() => runInLab(boot));
+    results.set(boot, result);
+    return result.catch(() => {}); // whoever asks for this one is told
+  };
+  const inTurn = boots.filter(({ alone }) => alone !== true);
+  for (const [index, boot] of inTurn.entries()) {
+    const lane = index % BOOTS_AT_A_TIME;
+    lanes[lane] = start(boot, lanes[lane] as Promise<unknown>);
+  }
+  let all: Promise<unknown> = Promise.all(lanes);
+  for (const boot of boots) if (boot.alone === true) all = start(boot, all);
+  return results;
+}
+
+async function runLab(args: readonly string[]): Promise<number | null> {
+  const lab = spawn(LAB, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+  return new Promise((resolve, reject) => {
     lab.on('error', reject);
     lab.on('exit', resolve);
   });
+}
+
+/** Boots, runs the scenarios in order, and returns what each of them said. Prints each as it ends. */
+async function runInLab({ scenarios, options }: Boot): Promise<BootResult> {
+  const directory = mkdtempSync(join(tmpdir(), 'xenchannel-real-xen-'));
+  const names = scenarios.map(({ name }) => name).join(' ');
+  const fixed = ['run', '--product', '--run-directory', directory, '--arguments', names];
+  const status = await runLab([...fixed, ...options, join(HERE, 'run-scenarios.sh'), HERE]);
   const results = join(directory, 'out', 'results');
   if (!existsSync(results)) throw new Error(`the lab did not run (exit ${status}), see ${directory}/console.txt`);
   const outcomes = new Map<string, Outcome>();

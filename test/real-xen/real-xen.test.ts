@@ -1,29 +1,38 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { listScenarios, type Outcome, runInLab } from './lab.js';
+import { type Boot, type BootResult, listScenarios, startBoots } from './lab.js';
 
 const all = listScenarios();
 /** Where the two xenstored differ in a way that channels can feel: the order of directories and of events. */
-const STORE_DEPENDENT = ['60-seven', '70-cycles'];
+const STORE_DEPENDENT = ['60-seven', '70-cycles', '86-comes-back'];
 const UNDER_SYSTEMD = ['97-dom0-units'];
+/** Compares speeds. */
+const MEASURING = ['90-compare'];
+/** Those of the first boot take about as long as the others. */
+const SECOND_HALF = '72';
+
 const only = (names: readonly string[]) => all.filter(({ name }) => names.includes(name));
+const usual = all.filter(({ name }) => ![...UNDER_SYSTEMD, ...MEASURING].includes(name));
 
-const boots: [string, typeof all, string[]][] = [
-  ['oxenstored', all.filter(({ name }) => !UNDER_SYSTEMD.includes(name)), []],
-  ['the C xenstored', only(STORE_DEPENDENT), ['--c-xenstored']],
-  ['systemd in dom0', only(UNDER_SYSTEMD), ['--systemd']],
+const boots: Boot[] = [
+  { title: 'oxenstored', scenarios: usual.filter(({ name }) => name < SECOND_HALF), options: [] },
+  { title: 'oxenstored, booted anew', scenarios: usual.filter(({ name }) => name >= SECOND_HALF), options: [] },
+  { title: 'the C xenstored', scenarios: only(STORE_DEPENDENT), options: ['--c-xenstored'] },
+  { title: 'systemd in dom0', scenarios: only(UNDER_SYSTEMD), options: ['--systemd'] },
+  { title: 'oxenstored and nothing beside it', scenarios: only(MEASURING), options: [], alone: true },
 ];
-
 // A choice of scenarios may leave a boot without any.
-describe.each(boots.filter(([, scenarios]) => scenarios.length > 0))('on a genuine Xen 4.17 with %s', (...boot) => {
-  const [, scenarios, options] = boot;
-  let outcomes: Map<string, Outcome>;
-  let directory: string;
+const chosen = boots.filter(({ scenarios }) => scenarios.length > 0);
+const results = startBoots(chosen);
+
+describe.each(chosen)('on a genuine Xen 4.17 with $title', (boot) => {
+  let result: BootResult;
 
   beforeAll(async () => {
-    ({ outcomes, directory } = await runInLab(scenarios, options));
+    result = (await results.get(boot)) as BootResult;
   });
 
-  it.each(scenarios)('$sentence', ({ name }) => {
+  it.each(boot.scenarios)('$sentence', ({ name }) => {
+    const { directory, outcomes } = result;
     const outcome = outcomes.get(name);
     console.log(`${name}: ${outcome?.seconds} s`);
     expect(outcome, `${name} did not run, see ${directory}`).toBeDefined();

@@ -5,7 +5,7 @@
 import { availableParallelism, cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { OurRelay, runLoad, throughSocat, whileHeld } from './relays.js';
+import { OurRelay, runLoad, throughPeer, whileHeld } from './relays.js';
 import {
   IDLE_CPU_TARGET_PERCENT,
   MEASURES,
@@ -23,6 +23,8 @@ import {
 
 interface Setting {
   readonly program: string;
+  /** The compiled limit.c; undefined: it is not measured. */
+  readonly limit: string | undefined;
   readonly placement: Placement;
   readonly spool: SpoolPlace;
   readonly rounds: number;
@@ -38,6 +40,8 @@ interface Result {
   readonly ratio?: number;
   readonly target: Target;
   readonly met: boolean;
+  /** What limit.c reached. */
+  readonly least?: { readonly value: number; readonly ratio: number };
 }
 
 /** Of each measure and subject, the figures of every round. */
@@ -109,11 +113,12 @@ async function measureOnce(
   relays: Map<string, OurRelay>,
   figures: Figures,
 ): Promise<void> {
-  const { program, placement, seconds } = setting;
+  const { program, placement, seconds, limit } = setting;
   const measure = MEASURES[name];
   if (measure === undefined) throw new Error(`no measure ${name}`);
   const { host = 'socket' } = measure;
-  for (const subject of measure.subjects) {
+  const subjects = limit !== undefined && measure.hasLeast ? [...measure.subjects, 'least' as const] : measure.subjects;
+  for (const subject of subjects) {
     const through = (folder: string) => {
       const values: Record<string, string> = { FOLDER: folder, SECONDS: seconds, SEED: String(round + 1) };
       const args = measure.load.map((word) => values[word] ?? word);
@@ -122,7 +127,7 @@ async function measureOnce(
     const found =
       subject === 'ours'
         ? await throughOurs(setting, name, relays, through)
-        : await throughSocat(subject, placement, host, through);
+        : await throughPeer({ subject, placement, host, limit: limit ?? '' }, through);
     const key = `${name} ${subject}`;
     figures.set(key, [...(figures.get(key) ?? []), found]);
   }
@@ -145,7 +150,10 @@ function resultOf(row: Row, figures: Figures): Result {
   if (row.peer === undefined) return { name, unit, value, target, met: true };
   const { subject, measure } = row.peer;
   const theirs = column(measure ?? row.measure, subject);
-  const ratio = median(ours.map((figure, round) => figure / (theirs[round] ?? Number.NaN)));
+  const toTheirs = (those: readonly number[]): number =>
+    median(those.map((figure, round) => figure / (theirs[round] ?? Number.NaN)));
+  const ratio = toTheirs(ours);
+  const least = column(row.measure, 'least');
   return {
     name,
     unit,
@@ -155,6 +163,7 @@ function resultOf(row: Row, figures: Figures): Result {
     ratio,
     target,
     met: isMet(target, value, ratio),
+    ...(least.length === 0 ? {} : { least: { value: median(least) * scale, ratio: toTheirs(least) } }),
   };
 }
 
@@ -201,7 +210,7 @@ function aimOf(target: Target, unit: string): string {
   return 'most' in target ? `<= ${target.most} ${unit}` : '';
 }
 
-function print({ name, unit, value, peer, peerValue, ratio, target, met }: Result): void {
+function print({ name, unit, value, peer, peerValue, ratio, target, met, least }: Result): void {
   const cells = [
     `${name.padEnd(33)} ${unit.padEnd(4)}`,
     short(value).padStart(7),
@@ -211,6 +220,9 @@ function print({ name, unit, value, peer, peerValue, ratio, target, met }: Resul
     'none' in target ? '' : met ? 'met' : 'MISSED',
   ];
   console.log(cells.join(' | ').trimEnd());
+  if (least === undefined) return;
+  const figures = [short(least.value).padStart(7), ''.padEnd(21), `${least.ratio.toFixed(2)}x`.padStart(6)];
+  console.log([`  ${'the least: ring and system calls'.padEnd(36)}`, ...figures].join(' | '));
 }
 
 /** Both, because neither is the whole truth: one shows what the work costs, the other what a user sees. */
@@ -243,6 +255,8 @@ async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
       load: { type: 'string', default: '' },
+      limit: { type: 'string', default: '' },
+      least: { type: 'boolean', default: false },
       rounds: { type: 'string', default: '5' },
       seconds: { type: 'string', default: '1' },
       placement: { type: 'string', default: 'both' },
@@ -258,11 +272,12 @@ async function main(): Promise<number> {
     return 2;
   }
   const rounds = Number(values.rounds);
+  const limit = values.least ? values.limit : undefined;
   const machine = `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} CPUs, Node ${process.version}`;
   if (!json) console.log(machine);
   const tables: { readonly placement: Placement; readonly results: readonly Result[] }[] = [];
   for (const placement of placements) {
-    tables.push({ placement, results: await run({ program, placement, spool, rounds, seconds }, only, json) });
+    tables.push({ placement, results: await run({ program, limit, placement, spool, rounds, seconds }, only, json) });
   }
   if (json) console.log(JSON.stringify({ machine, spool, rounds, seconds, tables }, null, 2));
   return tables.every(({ results }) => results.every(({ met }) => met)) ? 0 : 1;

@@ -103,18 +103,25 @@ export async function runLoad(program: string, placement: Placement, args: reado
   return output.trim().split('\t').map(Number);
 }
 
-/** One run of the load through a socat that ends with it. */
-export async function throughSocat<T>(
-  subject: Exclude<Subject, 'ours'>,
-  placement: Placement,
-  host: HostEnd,
-  run: (folder: string) => Promise<T>,
-): Promise<T> {
-  const folder = mkdtempSync(join(tmpdir(), 'xc-bench-'));
+export interface PeerSetting {
+  readonly subject: Exclude<Subject, 'ours'>;
+  readonly placement: Placement;
+  readonly host: HostEnd;
+  /** The compiled limit.c. */
+  readonly limit: string;
+}
+
+function peerCommand({ subject, host, limit }: PeerSetting, folder: string): [program: string, args: string[]] {
+  if (subject === 'least') return [limit, [folder]];
   const size = subject === 'socat-64k' ? ['-b65536'] : [];
   const hostEnd = { socket: `UNIX-LISTEN:${join(folder, 'h0')}`, pty: `PTY,link=${join(folder, 'h0')},raw,echo=0` };
-  const ends = [`UNIX-LISTEN:${join(folder, 'g0')}`, hostEnd[host]];
-  const child = place(RELAY_CPU[placement], 'socat', [...size, ...ends]);
+  return ['socat', [...size, `UNIX-LISTEN:${join(folder, 'g0')}`, hostEnd[host]]];
+}
+
+/** One run of the load through a relay that ends with it. */
+export async function throughPeer<T>(setting: PeerSetting, run: (folder: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), 'xc-bench-'));
+  const child = place(RELAY_CPU[setting.placement], ...peerCommand(setting, folder));
   const ended = once(child, 'exit');
   try {
     return await run(folder);

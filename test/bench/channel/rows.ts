@@ -1,11 +1,13 @@
 /** What is measured, and how good ours must be. Data only. */
 
-export type Subject = 'ours' | 'socat' | 'socat-64k';
+/** `least`: a C program that does what cannot be left out (limit.c), to see what can be reached at all. */
+export type Subject = 'ours' | 'socat' | 'socat-64k' | 'least';
 
 export const SUBJECT_NAMES: Readonly<Record<Subject, string>> = {
   ours: 'ours',
   socat: 'socat',
   'socat-64k': 'socat -b65536',
+  least: 'least',
 };
 
 /**
@@ -26,6 +28,8 @@ export interface Measure {
   readonly served: number;
   /** What stands at the host's side. */
   readonly host?: HostEnd;
+  /** limit.c can do it, too. */
+  readonly hasLeast?: true;
 }
 
 export type HostEnd = 'socket' | 'pty';
@@ -54,9 +58,9 @@ export const MOST_CHANNELS = 1000;
 
 /** CHANNELS, SECONDS and so on stand where load.c wants them. */
 export const MEASURES: Readonly<Record<string, Measure>> = {
-  up: { load: ['bulk', 'FOLDER', '1', 'up', 'SECONDS', 'SEED'], subjects: EVERYBODY, served: 1 },
-  down: { load: ['bulk', 'FOLDER', '1', 'down', 'SECONDS', 'SEED'], subjects: EVERYBODY, served: 1 },
-  ping: { load: ['ping', 'FOLDER', 'SECONDS'], subjects: ['ours', 'socat'], served: 1 },
+  up: { load: ['bulk', 'FOLDER', '1', 'up', 'SECONDS', 'SEED'], subjects: EVERYBODY, served: 1, hasLeast: true },
+  down: { load: ['bulk', 'FOLDER', '1', 'down', 'SECONDS', 'SEED'], subjects: EVERYBODY, served: 1, hasLeast: true },
+  ping: { load: ['ping', 'FOLDER', 'SECONDS'], subjects: ['ours', 'socat'], served: 1, hasLeast: true },
   'pty-up': { load: ['bulk', 'FOLDER', '1', 'up', 'SECONDS', 'SEED'], subjects: WITH_64K, served: 1, host: 'pty' },
   'pty-down': { load: ['bulk', 'FOLDER', '1', 'down', 'SECONDS', 'SEED'], subjects: WITH_64K, served: 1, host: 'pty' },
   'up-1': { load: ['bulk', 'FOLDER', '1', 'up', 'SECONDS', 'SEED'], subjects: ['ours'], served: MOST_CHANNELS },
