@@ -137,7 +137,8 @@ async function attachToQemu(store: Store, input: PlacementInput, env: Dom0Enviro
   }
 }
 
-async function checkAlive(store: Store, domain: Domain): Promise<void> {
+/** Throws `domain-not-found`. */
+export async function checkAlive(store: Store, domain: Domain): Promise<void> {
   if (await store.isDomainIntroduced(domain.domid)) return;
   throw new ChannelError(
     'domain-not-found',

@@ -5,7 +5,7 @@
 import type { Store } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
 import { frontendPath } from '../console/layout.js';
-import { claim, putInPlace } from './attach.js';
+import { checkAlive, claim, putInPlace } from './attach.js';
 import type { DesiredChannel, DomainKey } from './desired.js';
 import type { DesiredStore } from './desired-store.js';
 import { type Domain, listDomains, readDomain } from './domains.js';
@@ -165,6 +165,8 @@ export class Restoration {
     const spec = { ...channel.spec, deviceId };
     const input = await claim({ domain, spec, formerDomids: await this.#otherIds(domain) }, env);
     const { path } = input;
+    // The look may be older than the domain's end.
+    if (this.#introduced) await checkAlive(store, domain);
     await putInPlace(store, input, env);
     this.#fresh.set(channel.spec.name, { deviceId, sinceMs: env.clock.now() });
     if (deadId !== undefined) await buryDevice(store, { domid, deviceId: deadId, backendDomid: env.backendDomid });
