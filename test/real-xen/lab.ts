@@ -51,8 +51,12 @@ export interface BootResult {
 
 /** On a slow host, too, where a boot with all scenarios takes twice as long as on one with two quiet processors. */
 const BOOT_LIMIT_SECONDS = '3600';
-/** An emulated machine with two processors keeps one busy. */
+/**
+ * One emulated machine keeps one processor busy, whether it has one or two of its own. Two that have two each do next to
+ * nothing: a processor that holds a lock waits while others spin for it.
+ */
 const BOOTS_AT_A_TIME = 2;
+const CPUS_BESIDE_OTHERS = '1';
 
 /** Starts all boots: some at a time, then one after the other those that must be alone. */
 export function startBoots(boots: readonly Boot[]): ReadonlyMap<Boot, Promise<BootResult>> {
@@ -74,8 +78,9 @@ export function startBoots(boots: readonly Boot[]): ReadonlyMap<Boot, Promise<Bo
   return results;
 }
 
-async function runLab(args: readonly string[]): Promise<number | null> {
-  const lab = spawn(LAB, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+async function runLab(args: readonly string[], settings: NodeJS.ProcessEnv = {}): Promise<number | null> {
+  const env = { ...process.env, ...settings };
+  const lab = spawn(LAB, args, { stdio: ['ignore', 'inherit', 'inherit'], env });
   return new Promise((resolve, reject) => {
     lab.on('error', reject);
     lab.on('exit', resolve);
@@ -83,7 +88,7 @@ async function runLab(args: readonly string[]): Promise<number | null> {
 }
 
 /** Boots, runs the scenarios in order, and returns what each of them said. Prints each as it ends. */
-async function runInLab({ scenarios, options }: Boot): Promise<BootResult> {
+async function runInLab({ scenarios, options, alone }: Boot): Promise<BootResult> {
   const directory = mkdtempSync(join(tmpdir(), 'xenchannel-real-xen-'));
   const names = scenarios.map(({ name }) => name).join(' ');
   // As vitest's --retry, which cannot boot anew: what fails is tried once more.
@@ -98,7 +103,8 @@ async function runInLab({ scenarios, options }: Boot): Promise<BootResult> {
     '--arguments',
     `${again}${names}`,
   ];
-  const status = await runLab([...fixed, ...options, join(HERE, 'run-scenarios.sh'), HERE]);
+  const settings = alone === true ? {} : { LAB_CPUS: CPUS_BESIDE_OTHERS };
+  const status = await runLab([...fixed, ...options, join(HERE, 'run-scenarios.sh'), HERE], settings);
   const results = join(directory, 'out', 'results');
   if (!existsSync(results)) throw new Error(`the lab did not run (exit ${status}), see ${directory}/console.txt`);
   const outcomes = new Map<string, Outcome>();
