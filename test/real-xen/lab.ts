@@ -60,21 +60,28 @@ const CPUS_BESIDE_OTHERS = '1';
 
 /** Starts all boots: some at a time, then one after the other those that must be alone. */
 export function startBoots(boots: readonly Boot[]): ReadonlyMap<Boot, Promise<BootResult>> {
-  const built = runLab(['build']);
   const results = new Map<Boot, Promise<BootResult>>();
-  const lanes: Promise<unknown>[] = Array.from({ length: BOOTS_AT_A_TIME }, () => built);
-  const start = (boot: Boot, after: Promise<unknown>): Promise<unknown> => {
-    const result = after.then(() => runInLab(boot));
+  const starters = new Map<Boot, () => Promise<unknown>>();
+  for (const boot of boots) {
+    const result = new Promise<BootResult>((resolve) => {
+      starters.set(boot, () => {
+        const run = runInLab(boot);
+        resolve(run);
+        return run.catch(() => {});
+      });
+    });
+    result.catch(() => {}); // told when somebody asks for it
     results.set(boot, result);
-    return result.catch(() => {}); // whoever asks for this one is told
-  };
-  const inTurn = boots.filter(({ alone }) => alone !== true);
-  for (const [index, boot] of inTurn.entries()) {
-    const lane = index % BOOTS_AT_A_TIME;
-    lanes[lane] = start(boot, lanes[lane] as Promise<unknown>);
   }
-  let all: Promise<unknown> = Promise.all(lanes);
-  for (const boot of boots) if (boot.alone === true) all = start(boot, all);
+  const takeTurns = async (queue: Boot[]): Promise<void> => {
+    for (let boot = queue.shift(); boot !== undefined; boot = queue.shift()) await starters.get(boot)?.();
+  };
+  void (async () => {
+    await runLab(['build']);
+    const together = boots.filter(({ alone }) => alone !== true);
+    await Promise.all(Array.from({ length: BOOTS_AT_A_TIME }, () => takeTurns(together)));
+    await takeTurns(boots.filter(({ alone }) => alone === true));
+  })();
   return results;
 }
 
