@@ -22,12 +22,13 @@ const boots: Boot[] = [
 ];
 // A choice of scenarios may leave a boot without any.
 const chosen = boots.filter(({ scenarios }) => scenarios.length > 0);
-const results = startBoots(chosen);
+let results: ReturnType<typeof startBoots> | undefined;
 
 describe.each(chosen)('on a genuine Xen 4.17 with $title', (boot) => {
   let result: BootResult;
 
   beforeAll(async () => {
+    results ??= startBoots(chosen);
     result = (await results.get(boot)) as BootResult;
   });
 
