@@ -116,7 +116,7 @@ async function makeFrontends(tx: StoreOperations, domid: number): Promise<void> 
 /**
  * In this order, but without waiting for each: 60 round trips would leave others the time to change what was read. A node
  * that dom0 makes has the permissions of the node above it (xen:tools/xenstored/core.c, construct_node, and
- * xen:tools/ocaml/xenstored/store.ml), which saves the half of the requests.
+ * xen:tools/ocaml/xenstored/store.ml), which saves a third of these requests.
  */
 async function writeAll(tx: StoreOperations, writes: readonly NodeWrite[]): Promise<void> {
   const made = new Map(writes.map(({ path, permissions }) => [path, permissions]));
