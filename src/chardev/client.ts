@@ -210,7 +210,8 @@ function readingInto(accepted: Socket, onBytes: (bytes: Uint8Array) => void): So
   const onread = {
     buffer: readBuffer,
     callback: (count: number) => {
-      onBytes(readBuffer.subarray(0, count));
+      // The whole buffer is always the same object, of which the ring knows the parts.
+      onBytes(count === READ_BYTES ? readBuffer : readBuffer.subarray(0, count));
       return true;
     },
   };

@@ -3,6 +3,7 @@
  * Trusts nothing in the page: our own indices are kept here and only published, each index of the guest is loaded once
  * and checked. Source: xen:xen/include/public/io/console.h.
  */
+import { Cuts } from './cuts.js';
 
 export const PAGE_BYTES = 4096;
 /** Host to guest. */
@@ -35,6 +36,9 @@ export interface RingPage {
 export function indexDistance(producer: number, consumer: number): number {
   return (producer - consumer) >>> 0;
 }
+
+/** Of what goes into rings, in two parts where it goes over the end: for all rings, because one is filled at a time. */
+const inParts = [new Cuts(IN_BYTES), new Cuts(IN_BYTES)] as const;
 
 /** Where a backend before us stopped, by its own account. */
 export interface RingPosition {
@@ -140,9 +144,10 @@ export class BackendRing {
     if (count <= 0) return 0;
     const start = this.#inProd & (IN_BYTES - 1);
     const first = Math.min(count, IN_BYTES - start);
+    const full = count === IN_BYTES;
     const whole = first === source.length;
-    this.#bytes.set(whole ? source : source.subarray(from, from + first), OFFSET.in + start);
-    if (first < count) this.#bytes.set(source.subarray(from + first, from + count), OFFSET.in);
+    this.#bytes.set(whole ? source : inParts[0].cut(source, from, first, full), OFFSET.in + start);
+    if (first < count) this.#bytes.set(inParts[1].cut(source, from + first, count - first, full), OFFSET.in);
     this.#inProd = (this.#inProd + count) >>> 0;
     Atomics.store(this.#words, WORD.inProd, this.#inProd | 0);
     return count;

@@ -2,11 +2,16 @@
  * The console ring from the guest's side, as Linux's hvc_xen uses it: all four indices are read from the page, nothing
  * is remembered. Knows no tty. Source: linux:drivers/tty/hvc/hvc_xen.c (__write_console, domU_read_console).
  */
+import { Cuts } from '../console/cuts.js';
 import { IN_BYTES, indexDistance, OFFSET, OUT_BYTES, WORD } from '../console/ring.js';
 import type { GuestPage } from '../hypervisor/guest-page.js';
 
 /** What Linux calls -EINVAL: the backend published an index that no correct backend can publish. */
 export const ILLEGAL = 'illegal-indices';
+
+/** As in the backend. */
+const outParts = [new Cuts(OUT_BYTES), new Cuts(OUT_BYTES)] as const;
+const inParts = [new Cuts(IN_BYTES), new Cuts(IN_BYTES)] as const;
 
 export class GuestRing {
   readonly #page: GuestPage;
@@ -36,8 +41,9 @@ export class GuestRing {
     if (count === 0) return 0;
     const start = producer & (OUT_BYTES - 1);
     const first = Math.min(count, OUT_BYTES - start);
-    bytes.set(source.subarray(from, from + first), OFFSET.out + start);
-    if (first < count) bytes.set(source.subarray(from + first, from + count), OFFSET.out);
+    const full = count === OUT_BYTES;
+    bytes.set(outParts[0].cut(source, from, first, full), OFFSET.out + start);
+    if (first < count) bytes.set(outParts[1].cut(source, from + first, count - first, full), OFFSET.out);
     Atomics.store(words, WORD.outProd, (producer + count) | 0);
     return count;
   }
@@ -54,8 +60,9 @@ export class GuestRing {
     const count = Math.min(used, target.length - at);
     const start = consumer & (IN_BYTES - 1);
     const first = Math.min(count, IN_BYTES - start);
-    target.set(bytes.subarray(OFFSET.in + start, OFFSET.in + start + first), at);
-    if (first < count) target.set(bytes.subarray(OFFSET.in, OFFSET.in + count - first), at + first);
+    const full = count === IN_BYTES;
+    target.set(inParts[0].cut(bytes, OFFSET.in + start, first, full), at);
+    if (first < count) target.set(inParts[1].cut(bytes, OFFSET.in, count - first, full), at + first);
     return count;
   }
 

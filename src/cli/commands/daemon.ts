@@ -1,9 +1,9 @@
 /** `xenchannel daemon`: serves the channels of all domains, on a genuine Xen or on a simulated host of another process. */
-import { setFlagsFromString } from 'node:v8';
 import { type Command, Option } from 'commander';
 import type { SpoolPlace } from '../../backend/spool-files.js';
 import type { Logger, LogLevel } from '../../base/log.js';
 import type { Hypervisor } from '../../hypervisor/ports.js';
+import { tuneEngine } from '../../sys/engine.js';
 import { aborted } from '../context.js';
 import { type Io, runDirectoryOf, stateDirectoryOf } from '../io.js';
 import { addLogOption, loggerOf } from '../logging.js';
@@ -41,11 +41,7 @@ export function addDaemon(program: Command, io: Io): void {
 }
 
 async function runDaemon(io: Io, options: Options): Promise<void> {
-  // What a turn allocates dies with it: a small young generation costs no speed, and a burst does not leave 8 MB behind.
-  setFlagsFromString('--semi-space-growth-factor=1');
-  // The way of a byte is short and always the same. By default it is optimized after some megabytes only, which on a slow
-  // machine cost several times as much until then.
-  setFlagsFromString('--interrupt-budget=30000');
+  tuneEngine();
   const { backendDomid, spool, logLevel } = options;
   const [{ BackendDaemon }, { inheritedSockets, notifyManager }, { XenstoreClient }] = await Promise.all([
     import('../../backend/daemon.js'),

@@ -59,9 +59,10 @@ export class GuestEnd {
   /** Reads of all ends go into one buffer: Node has that for sockets it connects, and in truth for every handle. */
   #open(accepted: Socket): void {
     const handle = (accepted as unknown as { _handle: { fd: number } })._handle;
+    const { read } = this.#options.buffers;
     const onread: OnReadOpts = {
-      buffer: this.#options.buffers.read,
-      callback: (count) => this.#fromProgram(this.#options.buffers.read.subarray(0, count)),
+      buffer: read,
+      callback: (count) => this.#fromProgram(count === read.length ? read : read.subarray(0, count)),
     };
     const socket = new Socket({ handle, onread } as object);
     this.#socket = socket;

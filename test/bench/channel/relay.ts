@@ -19,8 +19,10 @@ import { SocketChardev } from '../../../src/chardev/socket.js';
 import type { SpoolQueue } from '../../../src/chardev/spool.js';
 import { GuestPage } from '../../../src/hypervisor/guest-page.js';
 import { SimulatedHypervisor } from '../../../src/hypervisor/simulated.js';
+import { tuneEngine } from '../../../src/sys/engine.js';
 import { GuestBuffers, GuestEnd } from './guest-end.js';
 
+tuneEngine();
 const DOMID = 1;
 const SPOOL_BYTES = 1024 * 1024;
 const IDLE_PAUSE_MS = 10;
