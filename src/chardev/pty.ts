@@ -32,12 +32,13 @@ export interface PtyChardevOptions {
 export const DEFAULT_PTY_MODE = 0o660;
 /** What a client can have written at the very end: the kernel holds about 16 KiB of it, and then the client waits. */
 export const MAX_LAST_INPUT_BYTES = 1024 * 1024;
-const READ_BYTES = 65536;
+/** More than the kernel gives at once. */
+const READ_BYTES = 8192;
 /** How often a closing line is asked whether its reader has got everything: nothing tells. */
 const LINGER_LOOK_MS = 20;
 const NOTHING = Buffer.alloc(0);
-/** For all lines: what is read is copied before anybody else reads. */
-const readBuffer = Buffer.alloc(READ_BYTES);
+/** For all lines: whoever keeps bytes copies them. */
+const readBuffer = new Uint8Array(READ_BYTES);
 
 export class PtyChardev implements Chardev {
   readonly label: string;
@@ -224,22 +225,18 @@ export class PtyChardev implements Chardev {
     if (wasConnected) this.#events?.onClient(false);
   }
 
-  /** One buffer at most, so that others get their turn. */
+  /**
+   * What one read gives, at most 4 KiB: others get their turn, and so does the kernel's worker that brings the next bytes.
+   * Reading on until nothing is left halves the speed (measured on Linux 6.18).
+   */
   #readOnce(): 'hung-up' | 'more' | 'all' {
-    if (this.#pty === undefined) return 'all';
-    let have = 0;
-    let last: number | 'hung-up' = 0;
-    while (have < READ_BYTES) {
-      last = this.#pty.read(readBuffer.subarray(have));
-      if (last === 'hung-up' || last === 0) break;
-      have += last;
-    }
-    if (have > 0) {
-      this.#figures.bytesFromClient += have;
-      this.#figures.bytesFromWriter += have;
-      this.#events?.onInput(Buffer.from(readBuffer.subarray(0, have)));
-    }
-    return last === 'hung-up' ? 'hung-up' : last === 0 ? 'all' : 'more';
+    const count = this.#pty?.read(readBuffer) ?? 0;
+    if (count === 'hung-up') return count;
+    if (count === 0) return 'all';
+    this.#figures.bytesFromClient += count;
+    this.#figures.bytesFromWriter += count;
+    this.#events?.onInput(readBuffer.subarray(0, count));
+    return 'more';
   }
 
   /** All that is there, while nobody can write any more; a session that has enough gets it later, or at the end. */
