@@ -77,8 +77,10 @@ disk() { # DIRECTORY OUTPUT MEGABYTES
   mke2fs -q -t ext4 -O '^metadata_csum,^has_journal' -m0 -d "$1" "$2"
 }
 
-bootstrap "$DOM0" "linux-image-amd64,xen-hypervisor-$XEN_VERSION-amd64,xen-utils-$XEN_VERSION,xenstore-utils,qemu-system-xen,socat,udev,kmod,busybox-static,iproute2,procps,strace,python3,cpio,libstdc++6,systemd-sysv"
-bootstrap "$DEBIAN" 'systemd-sysv,udev,dbus,kmod,procps,xenstore-utils,qemu-guest-agent,socat,libstdc++6'
+bootstrap "$DOM0" "linux-image-amd64,xen-hypervisor-$XEN_VERSION-amd64,xen-utils-$XEN_VERSION,xenstore-utils,qemu-system-xen,socat,udev,kmod,busybox-static,iproute2,procps,strace,python3,cpio,libstdc++6,systemd-sysv" & DOM0_READY=$!
+bootstrap "$DEBIAN" 'systemd-sysv,udev,dbus,kmod,procps,xenstore-utils,qemu-guest-agent,socat,libstdc++6' & DEBIAN_READY=$!
+wait "$DOM0_READY"
+wait "$DEBIAN_READY"
 KERNEL=$(basename "$(ls -d "$DOM0"/lib/modules/* | tail -1)")
 
 if ! up_to_date "$IMAGES/xen" "$DOM0/boot/xen-$XEN_VERSION-amd64.gz"; then

@@ -98,15 +98,19 @@ gone() { ! xl domid "$1"; }
 
 # Channels --------------------------------------------------------------------------------------------------------------
 frontend() { echo "/local/domain/$(xl domid "$1")/device/console/$2"; }
-backend() { echo "/local/domain/0/backend/console/$(xl domid "$1")/$2"; }
 socket_of() { echo "$RUN/dom$(xl domid "$1")/$2"; }
-states() { echo "$(xenstore-read "$(frontend "$1" "$2")/state")/$(xenstore-read "$(backend "$1" "$2")/state")"; }
+# Asks for the domid once: half a second under emulation.
+states() {
+  local domid; domid=$(xl domid "$1") || return
+  xenstore-read "/local/domain/$domid/device/console/$2/state" "/local/domain/0/backend/console/$domid/$2/state" | paste -sd/
+}
 connected() { [ "$(states "$1" "$2" 2> /dev/null)" = 4/4 ]; }
 # agrees_with_xl DOMAIN COUNT: `xl channel-list` has so many rows, each with state, port and page of a frontend
 agrees_with_xl() {
-  local n seen=()
-  for n in $(channels "$1"); do
-    seen+=("$(for key in state port ring-ref; do xenstore-read "$(frontend "$1" "$n")/$key"; done | tr '\n' ' ')")
+  local n base seen=()
+  base=/local/domain/$(xl domid "$1")/device/console
+  for n in $(xenstore-list "$base"); do
+    seen+=("$(xenstore-read "$base/$n/state" "$base/$n/port" "$base/$n/ring-ref" | tr '\n' ' ')")
   done
   equal 'rows of xl channel-list' "$(xl channel-list "$1" | awk 'NR > 1' | wc -l)" "$2"
   equal 'states, ports and pages' "$(xl channel-list "$1" | awk 'NR > 1 { print $3, $4, $5, "" }' | sort)" \
@@ -137,5 +141,25 @@ still_carries() {
   xenchannel detach "$1" "$2" || fail 'detach'
   quiet_kernel "$1"
 }
+# await_links DOMAIN there|gone NAME...: the guest looks itself, since each command from here costs it seconds
+await_links() {
+  local domain=$1 kind=$2 test; shift 2
+  case $kind in there) test='-e' ;; gone) test='! -e' ;; esac
+  GX_LIMIT=200 gx "$domain" "i=0
+    for name in $*; do
+      until [ $test /dev/xenchannel/\$name ]; do [ \$i -lt 900 ] || { ls -l /dev/xenchannel; exit 1; }; sleep 0.2; i=\$((i + 1)); done
+    done" || fail "links that should be $kind: $*"
+}
+# prove DOMAIN WHEN NAME=SOCKET...: a random word goes through each link and comes back with the name of the link
+prove() {
+  local domain=$1 when=$2 names; shift 2
+  names=$(printf '%s\n' "$@" | cut -d= -f1 | tr '\n' ' ')
+  await_links "$domain" there $names
+  gx "$domain" "for name in $names; do (exec 3<> /dev/xenchannel/\$name; read -r word <&3; printf '%s:%s\n' \$name \"\$word\" >&3) > /dev/null 2>&1 & done; sleep 0.5"
+  echo "--- $when"
+  python3 "$HERE/links.py" "$@" || fail "$when"
+}
+# The commands of xenchannel on standard input, one on a line.
+commands() { node "$HERE/commands.mjs"; }
 client() { python3 "$HERE/client.py" "$@"; }
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -54,7 +54,7 @@ measure() {
   figure "$who" "trip_p50_$round" "$(field p50_ms < /root/result)"
   gx c 'kill $(pidof cat timeout) 2> /dev/null; true'
 }
-for round in 1 2 3 4 5 6 7 8; do
+for round in 1 2 3 4 5 6; do
   measure $round qemu hvc1 /run/qemu-channel-c "$QEMU"
   measure $round native hvc2 "$(socket_of c org.example.native)" "$(daemon_pid)"
 done

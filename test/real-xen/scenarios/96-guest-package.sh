@@ -4,44 +4,38 @@ ensure_daemon; ensure_debian
 trap 'inspect_debian end' EXIT
 OURS='org.example.a org.example.b org.example.c org.example.d'
 path_of() { case $1 in *.atboot) echo "$DEBIAN_LIBXL" ;; *) echo "/run/d-$1.sock" ;; esac; }
-has_links() { gx d "for name in $*; do [ -e /dev/xenchannel/\$name ] || exit 1; done"; }
-has_no_links() { gx d "for name in $*; do [ ! -e /dev/xenchannel/\$name ] || exit 1; done"; }
-prove() { # WHEN NAME...: a random word goes through every link and comes back with the name of the link
+proved() { # WHEN NAME...
   local when=$1 pairs=() name; shift
-  wait_until 180 "$when: the links stand" has_links "$@"
-  gx d "for name in $*; do (exec 3<> /dev/xenchannel/\$name; read -r word <&3; printf '%s:%s\\n' \$name \"\$word\" >&3) > /dev/null 2>&1 & done; sleep 0.5"
-  for name in "$@"; do pairs+=("$name=$(path_of "$name")"); done
-  echo "--- $when"
-  python3 links.py "${pairs[@]}" || fail "$when"
+  for name; do pairs+=("$name=$(path_of "$name")"); done
+  prove d "$when" "${pairs[@]}"
 }
-plug() { xenchannel attach d "$1" --persist --path "$(path_of "$1")" --wait 60 || fail "attach $1"; }
-replug() { # WHEN: all off in random order, on again in another
-  local name gone
-  for name in $(shuf -e $OURS); do xenchannel detach d "$name" || fail "detach $name"; done
-  wait_until 180 'the links go' has_no_links $OURS
-  for name in $(shuf -e $OURS); do plug "$name"; done
-  prove "$1: all replugged" org.example.atboot $OURS
-  gone=$(shuf -n 2 -e $OURS)
-  for name in $gone; do xenchannel detach d "$name" || fail "detach $name"; done
-  for name in $(shuf -e $gone); do plug "$name"; done
-  prove "$1: two replugged" org.example.atboot $OURS
+unplug() { shuf -e "$@" | sed 's/^/detach d /' | commands || fail 'detach'; }
+plug() {
+  local name
+  for name in $(shuf -e "$@"); do echo "attach d $name --persist --path $(path_of "$name") --wait 60"; done | commands || fail 'attach'
+}
+replug() { # WHEN NAME...: off in random order, on again in another
+  local when=$1; shift
+  unplug "$@"
+  await_links d gone "$@"
+  plug "$@"
+  proved "$when" org.example.atboot $OURS
 }
 
-plug org.example.a
-plug org.example.b
-prove 'hot-plugged' org.example.a org.example.b
+plug org.example.a org.example.b
+proved 'hot-plugged' org.example.a org.example.b
 D=$(xl domid d)
 gx d '(sleep 1; systemctl reboot) > /dev/null 2>&1 &'
 wait_until 300 'the old domain goes' bash -c "! xenstore-exists /local/domain/$D"
 wait_until 120 'the new one comes' xl domid d
 gx --wait d 300 || fail 'guest is not back'
-prove 'there at boot' org.example.atboot org.example.a org.example.b
+proved 'there at boot' org.example.atboot org.example.a org.example.b
 start=$(now)
 plug org.example.c
 wait_until 180 'the link stands' has_opened d 4
 echo "from attach to /dev/xenchannel/org.example.c: $(awk -v s="$start" '{ print $1 - s }' /proc/uptime) s"
 plug org.example.d
-prove 'more hot-plugged' org.example.atboot $OURS
+proved 'more hot-plugged' org.example.atboot $OURS
 
 # Not after the channels have been plugged anew: Linux 6.1 would then close the event channels of its disks (README.md,
 # "Channels that come back").
@@ -49,21 +43,22 @@ xl save d /root/d.save > "$LOGS/xl-save-d.txt" 2>&1 || fail 'xl save'
 xl restore /root/d.save > "$LOGS/xl-restore-d.txt" 2>&1 || fail 'xl restore'
 rm /root/d.save
 gx --wait d 120 || fail 'guest is not back'
-prove 'restored' org.example.atboot $OURS
-replug 'agent'
+proved 'restored' org.example.atboot $OURS
+replug 'agent: all replugged' $OURS
+replug 'agent: two replugged' $(shuf -n 2 -e $OURS)
 
 echo '--- without Node: the shell helper takes over'
 gx d 'mv /usr/local/bin/xenchannel /usr/local/bin/xenchannel.away' || fail 'the file system of the guest does not answer'
 gx d 'systemctl stop xenchannel-agent' || fail 'the agent does not stop'
 gx d 'systemctl start xenchannel-link; systemctl is-active xenchannel-link' || fail 'the helper does not start'
-prove 'helper: taken over' org.example.atboot $OURS
-replug 'helper'
+proved 'helper: taken over' org.example.atboot $OURS
+replug 'helper: all replugged' $OURS
 gx d 'systemctl stop xenchannel-link; mv /usr/local/bin/xenchannel.away /usr/local/bin/xenchannel; systemctl start xenchannel-agent'
-prove 'agent: taken over' org.example.atboot $OURS
+proved 'agent: taken over' org.example.atboot $OURS
 
 gx d 'systemctl --no-pager --plain list-units "serial-getty@hvc*"; systemctl is-active "serial-getty@hvc[1-7]*"' && fail 'a login prompt on a channel'
 equal 'failed units' "$(gx d 'systemctl --no-pager --plain --no-legend --failed list-units "xenchannel*" "qemu*" "*getty*"')" ''
-for name in $OURS; do xenchannel detach d "$name" || fail "detach $name"; done
+unplug $OURS
 equal 'records' "$(ls /var/lib/xenchannel)" ''
 xl destroy d
 trap - EXIT
