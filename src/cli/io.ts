@@ -12,6 +12,8 @@ export interface Output {
 
 export interface Input extends NodeJS.ReadableStream {
   readonly isTTY?: boolean;
+  /** Bytes that were read ahead. */
+  readonly readableLength?: number;
   /** Only on terminals. */
   setRawMode?(raw: boolean): unknown;
 }

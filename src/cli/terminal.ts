@@ -14,7 +14,8 @@ export interface JoinOptions {
   readonly quitAfterMs?: number | undefined;
 }
 
-export type JoinEnd = 'escape' | 'peer-closed' | 'quiet';
+/** `cut-off`: the other side has gone with bytes of ours unread. */
+export type JoinEnd = 'escape' | 'peer-closed' | 'cut-off' | 'quiet';
 
 /** What stdin and stdout are joined with. */
 export interface Ends {
@@ -65,7 +66,7 @@ export async function join(io: Io, ends: Ends, { escapeByte, quitAfterMs }: Join
       });
       for (const end of new Set<Readable>(writer === undefined ? [reader] : [reader, writer])) {
         end.on('end', () => settle('peer-closed'));
-        end.on('error', fail);
+        end.on('error', (error) => (isCutOff(error) ? settle('cut-off') : fail(error)));
       }
       io.stdin.resume();
     });
@@ -77,6 +78,10 @@ export async function join(io: Io, ends: Ends, { escapeByte, quitAfterMs }: Join
     ends.close();
     restore();
   }
+}
+
+function isCutOff(error: NodeJS.ErrnoException): boolean {
+  return error.code === 'ECONNRESET' || error.code === 'EPIPE';
 }
 
 type Drainable = { once?(event: 'drain', listener: () => void): unknown };

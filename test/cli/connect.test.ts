@@ -139,6 +139,23 @@ describe('xenchannel connect on a pipe', () => {
     expect(await running.done).toBe(0);
   });
 
+  it.each([
+    ['closes', (socket: Socket) => void socket.end()],
+    ['is gone', (socket: Socket) => void socket.destroy()],
+  ])('says so when the peer %s before it has taken all', async (_, leave) => {
+    const pipe = new PassThrough();
+    const running = connect(pipe);
+    const socket = await peer();
+    socket.pause();
+    const block = Buffer.alloc(1024 * 1024, 'x');
+    while (pipe.write(block)) await new Promise(setImmediate);
+    leave(socket);
+    expect(await running.done).toBe(8);
+    expect(running.err.text).toBe(
+      'xenchannel: channel "a" of domain 1 (db1) was closed by the other side before it had taken all of the input [channel-closed]\n',
+    );
+  });
+
   it('holds back its input while the channel does not take it', async () => {
     const pipe = new PassThrough();
     const running = connect(pipe);

@@ -1,9 +1,11 @@
 /** `xenchannel connect`: this terminal, or this pipe, on a channel. */
+import type { Socket } from 'node:net';
 import type { Command } from 'commander';
 import { ChannelError } from '../../base/errors.js';
 import { dom0EnvironmentOf, withStore } from '../context.js';
 import type { Io } from '../io.js';
 import { parseBytes, parseEscape, parseInteger, parseSeconds } from '../options.js';
+import type { JoinEnd } from '../terminal.js';
 
 interface Options {
   readOnly?: boolean;
@@ -33,7 +35,8 @@ Examples:
 On a terminal a restart of the daemon is survived: it is waited for and said.
 
 With a pipe on stdin, the channel is closed for writing at its end and the rest of the answer is waited for: until the
-other side closes, or with --quit-after until nothing came for so many seconds.
+other side closes, or with --quit-after until nothing came for so many seconds. If it closes before it has taken all of
+the input, this exits with 8.
 
 One client writes. While another does, this exits with 4; --read-only looks on without ever being in anybody's way.
 `;
@@ -85,7 +88,7 @@ async function runConnect(io: Io, domain: string, name: string, options: Options
   // Only now: from here on every key goes to the channel, ^C included.
   if (onTerminal) io.stderr.write(`connected to ${end.label}${readOnly ? ', read-only' : ''}; ${leave}\r\n`);
   let who = await joined;
-  for (let times = 1; who === 'peer-closed'; times++) {
+  for (let times = 1; who === 'peer-closed' || who === 'cut-off'; times++) {
     if (readOnly) break;
     const by = await replacedBy(end, startMs, env);
     if (by !== undefined) throw takenOver(end, by);
@@ -104,6 +107,25 @@ async function runConnect(io: Io, domain: string, name: string, options: Options
     who = await joined;
   }
   if (onTerminal) io.stderr.write(who === 'escape' ? '\nleft\n' : '\nclosed by the other side\n');
+  else checkSent(io, dialogue.writer, { who, label: end.label });
+}
+
+/** A pipe that is not through yet loses what nobody takes any more. */
+function checkSent(
+  { stdin }: Io,
+  writer: Socket | undefined,
+  { who, label }: { readonly who: JoinEnd; readonly label: string },
+): void {
+  if (writer === undefined || who === 'quiet') return;
+  const unsentBytes = writer.writableLength + (stdin.readableLength ?? 0);
+  if (unsentBytes === 0 && who !== 'cut-off') return;
+  throw new ChannelError(
+    'channel-closed',
+    `${label} was closed by the other side before it had taken all of the input`,
+    {
+      unsentBytes,
+    },
+  );
 }
 
 /**
