@@ -12,9 +12,10 @@ import {
   NONCE_PATTERN,
   permissionSets,
 } from '../console/layout.js';
+import { parseU32 } from '../console/u32.js';
 import { formatXenbusState, parseXenbusState, type XenbusState } from '../console/xenbus-state.js';
 import { readDomainUuid } from './discovery.js';
-import { type FrontendSight, parseU32 } from './handshake.js';
+import type { FrontendSight } from './handshake.js';
 
 /** One look at both ends. */
 export interface Sight {

@@ -15,10 +15,12 @@ import {
   outputOf,
 } from '../console/layout.js';
 import { type ChannelSpec, checkSocketPath } from '../console/spec.js';
+import { parseU32 } from '../console/u32.js';
 import { parseXenbusState } from '../console/xenbus-state.js';
 import { gidOf, uidOf } from '../sys/accounts.js';
 import { type Domain, describeDomain, resolveDomain } from './domains.js';
 import type { Dom0Environment } from './environment.js';
+import { highestEvents, orderWarnings } from './event-order.js';
 import { goneMeanwhile, type Placement, type PlacementInput, place, planPlacement } from './placement.js';
 import { addSocketChardev, removeChardev } from './qemu.js';
 import { checkPathIsFree } from './socket-path.js';
@@ -64,15 +66,20 @@ export async function attach(store: Store, request: AttachRequest, env: Dom0Envi
   const input = await claim({ domain, spec, formerDomids: [] }, env);
   const { path } = input;
   await checkAlive(store, domain);
+  const connected = request.waitMs !== undefined && request.dryRun !== true;
+  const eventsBefore = connected ? await highestEvents(store, domain.domid) : undefined;
   const { address, writes } =
     request.dryRun === true
       ? await store.transaction((tx) => planPlacement(tx, store, input))
       : await putInPlace(store, input, env);
   if (request.dryRun !== true) await request.onAttached?.(domain, address);
-  const connected = request.waitMs !== undefined && request.dryRun !== true;
   const askDaemon = async (): Promise<string[]> =>
     spec.backend === 'native' && request.dryRun !== true ? daemonWarnings(env, address) : [];
-  if (connected) await waitConnected(store, { domain, address, request, askDaemon });
+  if (connected) {
+    await waitConnected(store, { domain, address, request, askDaemon });
+    const port = await store.tryReadText(`${frontendPath(address.domid, address.deviceId)}/port`);
+    warnings.push(...orderWarnings(parseU32(port), eventsBefore));
+  }
   warnings.push(...(await askDaemon()));
   return {
     ...address,

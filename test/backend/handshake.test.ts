@@ -6,7 +6,6 @@ import {
   ON_FRONTEND,
   onDetach,
   type Phase,
-  parseU32,
 } from '../../src/backend/handshake.js';
 import { XENBUS, type XenbusState } from '../../src/console/xenbus-state.js';
 
@@ -83,29 +82,5 @@ describe('the handshake', () => {
     [undefined, 'waiting'],
   ])('of a new daemon takes up a backend that says %s as %s', (state, phase) => {
     expect(initialPhase(state)).toBe(phase);
-  });
-});
-
-describe('parseU32', () => {
-  it.each<[string | undefined, number | undefined]>([
-    ['0', 0],
-    ['9', 9],
-    ['4294967295', 4294967295],
-    ['4294967296', undefined],
-    ['99999999999', undefined],
-    ['-1', undefined],
-    ['+1', undefined],
-    ['01', undefined],
-    ['1.0', undefined],
-    ['1e3', undefined],
-    ['0x10', undefined],
-    [' 1', undefined],
-    ['1\n', undefined],
-    ['1\0', undefined],
-    ['٣', undefined],
-    ['', undefined],
-    [undefined, undefined],
-  ])('reads %j as %s', (text, value) => {
-    expect(parseU32(text)).toBe(value);
   });
 });

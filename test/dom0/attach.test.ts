@@ -162,6 +162,21 @@ describe('attach with a wait', () => {
     expect(await host.store.readText('/local/domain/1/device/console/1/state')).toBe('4');
   });
 
+  it('warns when the guest has put it out of order among its event channels', async () => {
+    const daemon = await serveControl(host.env, { channels: [] });
+    await fakeDaemon(host.store);
+    await fakeGuest(host.store, 1); // event channel 9 for every console
+    await host.store.write('/local/domain/1/device/vbd/51712/event-channel', '8');
+    expect((await plug({ name: 'in-order' }, { waitMs: 5000 })).warnings).toEqual([]);
+    await host.store.write('/local/domain/1/device/vbd/51728/event-channel', '10');
+    expect((await plug({ name: 'below' }, { waitMs: 5000 })).warnings).toEqual([
+      expect.stringMatching(
+        /^the guest uses event channel 9 for it, below that of vbd\/51728 \(10\): .*detach it before/,
+      ),
+    ]);
+    daemon.close();
+  });
+
   it('says what was seen when the guest does not come, and leaves the channel attached', async () => {
     const pending = plug({}, { waitMs: 3000 }).catch((error: unknown) => error);
     while (clock.pending === 0) await new Promise(setImmediate);
