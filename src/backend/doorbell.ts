@@ -3,6 +3,8 @@
  * do, and a guest that rings without need has to wait. Knows neither Xen nor time.
  */
 
+import type { BellCost } from './bell-cost.js';
+
 export interface Doorbell {
   notify(): void;
   unmask(): void;
@@ -14,17 +16,22 @@ export const MAX_IDLE_EVENTS = 64;
 export class PacedDoorbell {
   readonly #doorbell: Doorbell;
   readonly #slowDown: (resume: () => void) => void;
+  readonly #cost: BellCost;
   #masked = false;
   #idle = 0;
   #silenced = false;
 
-  constructor(doorbell: Doorbell, slowDown: (resume: () => void) => void) {
+  constructor(doorbell: Doorbell, slowDown: (resume: () => void) => void, cost: BellCost) {
     this.#doorbell = doorbell;
     this.#slowDown = slowDown;
+    this.#cost = cost;
   }
 
   notify(): void {
+    const { bells } = this.#cost;
+    const startMs = bells.start();
     this.#doorbell.notify();
+    if (startMs !== undefined) bells.end(startMs);
   }
 
   /** An event was delivered: there will be no other before `rest`. */

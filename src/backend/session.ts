@@ -4,7 +4,8 @@
  */
 import type { Chardev, ChardevEvents, CloseOptions } from '../chardev/chardev.js';
 import { IDENTIFY_ANSWER_PREFIX } from '../console/layout.js';
-import { type BackendRing, OUT_BYTES } from '../console/ring.js';
+import { type BackendRing, IN_BYTES, OUT_BYTES } from '../console/ring.js';
+import { BellCost } from './bell-cost.js';
 import { type Doorbell, PacedDoorbell } from './doorbell.js';
 import { BULK_BYTES, Hover } from './hover.js';
 import { InputQueue } from './input-queue.js';
@@ -13,13 +14,16 @@ import type { SessionHooks, SessionOptions, SessionState } from './session-types
 
 /** Ring turns in one go: 128 KiB from the guest, then others get theirs. */
 const MAX_TURNS = 64;
+/** Of this machine, and so for all. */
+const bellCost = new BellCost();
 
 export class ChannelSession implements ChardevEvents {
   readonly #chardev: Chardev;
   readonly #outlet: Outlet;
   readonly #hooks: SessionHooks;
   readonly #input = new InputQueue();
-  readonly #hover = new Hover();
+  readonly #outHover = new Hover(bellCost);
+  readonly #inHover = new Hover(bellCost);
   #speakFirst: boolean;
   #ring: BackendRing | undefined;
   #doorbell: PacedDoorbell | undefined;
@@ -55,7 +59,7 @@ export class ChannelSession implements ChardevEvents {
   /** From now on the ring is served. The caller pumps once: what is in it came before the first event. */
   attachRing(ring: BackendRing, doorbell: Doorbell): void {
     this.#ring = ring;
-    this.#doorbell = new PacedDoorbell(doorbell, this.#hooks.slowDown);
+    this.#doorbell = new PacedDoorbell(doorbell, this.#hooks.slowDown, bellCost);
     this.#illegalTold = false;
     this.#answering = false;
     // A fresh page begins at zero: after a daemon's crash the index still says that this guest has spoken.
@@ -231,10 +235,14 @@ export class ChannelSession implements ChardevEvents {
     const filled = this.#fill(this.#ring);
     if (drained + filled === 0) return false;
     this.#owesBell = true;
-    const goesOn = drained >= BULK_BYTES && this.#hover.wait(this.#ring);
+    const goesOn = drained >= BULK_BYTES && this.#outHover.waitForOutput(this.#ring);
+    // A guest that still has older bytes to read finds these behind them.
+    const waits = filled === IN_BYTES || (filled > 0 && this.#ring.inPending() <= filled);
     // Who has something to read waits for the bell, and who has filled the ring may. Others hear of their space when the
     // client has its bytes.
-    if (filled > 0 || (drained === OUT_BYTES && !goesOn)) this.#ringBell();
+    if (waits || (drained === OUT_BYTES && !goesOn)) this.#ringBell();
+    // What it takes while we wait needs no event of its own.
+    if (filled > 0 && this.#input.size > 0) this.#inHover.waitForRoom(this.#ring);
     return true;
   }
 

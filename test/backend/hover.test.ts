@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { BellCost, LEAST_LOOKS } from '../../src/backend/bell-cost.js';
 import { Hover } from '../../src/backend/hover.js';
-import { OUT_BYTES } from '../../src/console/ring.js';
+import { IN_BYTES, OUT_BYTES } from '../../src/console/ring.js';
 
 /** A ring that holds `bytes` more at each look after the first `after` ones. */
 class GrowingRing {
@@ -24,31 +25,48 @@ const silent = () => new GrowingRing(Number.POSITIVE_INFINITY, 0);
 describe('waiting for a guest that is writing', () => {
   it('ends as soon as half of the ring is full', () => {
     const ring = new GrowingRing(10, OUT_BYTES / 4);
-    expect(new Hover().wait(ring)).toBe(true);
+    expect(new Hover(new BellCost(() => 0)).waitForOutput(ring)).toBe(true);
     expect(ring.looks).toBe(12);
   });
 
   it('takes less when no more comes', () => {
     const ring = new GrowingRing(150, 1);
-    expect(new Hover().wait(ring)).toBe(true);
+    expect(new Hover(new BellCost(() => 0)).waitForOutput(ring)).toBe(true);
   });
 
   it('is bounded when nothing comes', () => {
     const ring = silent();
-    expect(new Hover().wait(ring)).toBe(false);
+    expect(new Hover(new BellCost(() => 0)).waitForOutput(ring)).toBe(false);
     expect(ring.looks).toBeLessThanOrEqual(1000);
   });
 
+  it('goes on while the guest reads, until half of the ring is free', () => {
+    let looks = 0;
+    const lookAt = (pending: () => number) => ({
+      inPending: () => {
+        looks++;
+        return pending();
+      },
+    });
+    // 16 bytes at a time, as Linux takes them.
+    const reading = (): number => Math.max(0, IN_BYTES - 16 * Math.floor(looks / 3));
+    new Hover(new BellCost(() => 0)).waitForRoom(lookAt(reading));
+    expect(reading()).toBe(IN_BYTES / 2);
+    looks = 0;
+    new Hover(new BellCost(() => 0)).waitForRoom(lookAt(() => IN_BYTES / 2 + 1));
+    expect(looks).toBe(LEAST_LOOKS + 1);
+  });
+
   it('is hardly tried any more where it never pays, and is again when it has paid', () => {
-    const hover = new Hover();
+    const hover = new Hover(new BellCost(() => 0));
     const looksOf = (times: number): number => {
       const ring = silent();
-      for (let i = 0; i < times; i++) hover.wait(ring);
+      for (let i = 0; i < times; i++) hover.waitForOutput(ring);
       return ring.looks;
     };
     const first = looksOf(4);
-    expect(looksOf(64)).toBe(first / 4);
-    while (!hover.wait(new GrowingRing(0, OUT_BYTES)));
+    expect([64, 128, 256, 512, 1024, 1024].map(looksOf)).toEqual(Array.from({ length: 6 }, () => first / 4));
+    while (!hover.waitForOutput(new GrowingRing(0, OUT_BYTES)));
     expect(looksOf(4)).toBe(first);
   });
 });

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { BatchBuffers } from '../../src/backend/batch.js';
 import { MAX_IDLE_EVENTS } from '../../src/backend/doorbell.js';
 import { PATIENCE_BYTES, PATIENCE_MS } from '../../src/backend/patience.js';
@@ -10,6 +10,25 @@ import { SessionBench } from '../support/session-bench.js';
 
 const pattern = (length: number, seed = 1): Buffer =>
   Buffer.from(Array.from({ length }, (_, i) => (i * 31 + seed * 17 + (i >> 8)) & 255));
+
+/** Runs `body` while another processor works: `act` comes before every look of ours at an index. */
+function beside(act: () => void, body: () => void): void {
+  const load = Atomics.load.bind(Atomics);
+  let acting = false;
+  const spy = vi.spyOn(Atomics, 'load').mockImplementation(((words: Int32Array, index: number) => {
+    if (!acting) {
+      acting = true;
+      act();
+      acting = false;
+    }
+    return load(words, index);
+  }) as typeof Atomics.load);
+  try {
+    body();
+  } finally {
+    spy.mockRestore();
+  }
+}
 
 const NONCE = '0123456789abcdef';
 const turn = (): Promise<void> => new Promise((settle) => setImmediate(settle));
@@ -186,6 +205,63 @@ describe('what the client writes', () => {
     const heard: Buffer[] = [];
     for (let i = 0; i < 64; i++) heard.push(bench.listen());
     expect(Buffer.concat(heard).equals(all)).toBe(true);
+  });
+
+  it('comes with one bell for several pieces while the guest still reads older bytes, and with one in any case', () => {
+    const bench = new SessionBench().attach();
+    bench.chardev.connect();
+    bench.chardev.send(pattern(100));
+    expect(bench.notifications).toBe(1);
+    const rung: number[] = [];
+    // It wakes up slowly: half of what is there at each bell.
+    bench.onNotify = () => {
+      const pending = (bench.guest.get('inProd') - bench.guest.get('inCons')) >>> 0;
+      rung.push(pending);
+      bench.guest.consume(Math.ceil(pending / 2));
+    };
+    bench.chardev.send(pattern(1500));
+    expect(rung[0]).toBe(IN_BYTES);
+    // Bells for pieces behind bytes that it had not read yet came when nothing else was left to do.
+    expect(rung.length).toBeLessThan(12);
+    expect(bench.session.figures().toGuestBytes).toBe(1600);
+  });
+
+  it('reaches a guest that reads while we look, and sleeps until it is rung when there was nothing', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 20_000 }),
+        fc.array(fc.integer({ min: 1, max: 700 }), { minLength: 1, maxLength: 5 }),
+        (length, appetites) => {
+          const guest = new GuestRing();
+          const bench = new SessionBench().attach(guest);
+          bench.chardev.connect();
+          const heard: Buffer[] = [];
+          let awake = false;
+          let meals = 0;
+          const eat = (): void => {
+            if (!awake) return;
+            const bytes = guest.consume(appetites[meals++ % appetites.length]);
+            heard.push(bytes);
+            // As a Linux guest: it goes to sleep only when it has seen an empty ring.
+            awake = guest.get('inProd') !== guest.get('inCons');
+          };
+          bench.onNotify = () => {
+            awake = true;
+          };
+          const all = pattern(length);
+          beside(eat, () => bench.chardev.send(all));
+          // Everything that came after the last bell it has to find awake.
+          for (let i = 0; i < 40 * length && (awake || guest.get('inProd') !== guest.get('inCons')); i++) {
+            if (!awake) return false;
+            eat();
+            beside(eat, () => bench.session.onEvent());
+          }
+          const got = Buffer.concat(heard);
+          return got.equals(all);
+        },
+      ),
+      { numRuns: 60 },
+    );
   });
 
   it('waits while there is no ring', () => {
