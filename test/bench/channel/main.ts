@@ -257,7 +257,7 @@ async function main(): Promise<number> {
       load: { type: 'string', default: '' },
       limit: { type: 'string', default: '' },
       least: { type: 'boolean', default: false },
-      rounds: { type: 'string', default: '5' },
+      rounds: { type: 'string', default: '7' },
       seconds: { type: 'string', default: '1' },
       placement: { type: 'string', default: 'free' },
       spool: { type: 'string', default: 'file' },
