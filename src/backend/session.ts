@@ -64,6 +64,8 @@ export class ChannelSession implements ChardevEvents {
     this.#answering = false;
     // A fresh page begins at zero: after a daemon's crash the index still says that this guest has spoken.
     this.#spoken = ring.outConsumed !== 0;
+    // A daemon that was killed may have published without ringing, and this guest sleeps.
+    this.#owesBell = ring.outConsumed !== 0 || ring.inProduced !== 0;
     ring.announce();
   }
 

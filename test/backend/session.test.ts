@@ -264,6 +264,18 @@ describe('what the client writes', () => {
     );
   });
 
+  it.each([
+    ['its bytes stand in a full ring', { inProd: IN_BYTES }],
+    ['its space came back', { outProd: 5, outCons: 5 }],
+  ])('is on its way again although a daemon was killed before it rang: %s', (_, published) => {
+    const guest = new GuestRing();
+    for (const [index, value] of Object.entries(published)) guest.set(index as keyof typeof published, value);
+    const bench = new SessionBench().attach(guest);
+    expect(bench.notifications).toBe(1);
+    bench.session.pump();
+    expect(bench.notifications).toBe(1);
+  });
+
   it('waits while there is no ring', () => {
     const bench = new SessionBench();
     bench.chardev.connect();
