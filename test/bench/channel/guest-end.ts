@@ -11,10 +11,10 @@ import { GuestRing, ILLEGAL } from '../../../src/simulation/guest-ring.js';
 const BATCH_BYTES = 65536;
 const BACKEND_DOMID = 0;
 /**
- * Reads in a row before the event loop looks at other ends: left to itself it reads 2 MiB of one, and what else waits is
- * no figure of the backend then.
+ * Left to itself the event loop reads 2 MiB of one end before it looks at others, and what else waits is no figure of the
+ * backend then.
  */
-const MAX_READS = 16;
+export const READS_UNTIL_BREAK = 4;
 
 /** What all ends share: one buffer to read into, and one batch toward a program, flushed before another end needs it. */
 export class GuestBuffers {
@@ -28,6 +28,8 @@ export interface GuestEndOptions {
   readonly domid: number;
   readonly page: GuestPage;
   readonly buffers: GuestBuffers;
+  /** Reads in a row before others have their turn. */
+  readonly maxReads: number;
 }
 
 export class GuestEnd {
@@ -83,7 +85,7 @@ export class GuestEnd {
   }
 
   #takesBreak(socket: Socket): boolean {
-    if (++this.#reads < MAX_READS) return false;
+    if (++this.#reads < this.#options.maxReads) return false;
     this.#reads = 0;
     setImmediate(() => {
       if (this.#pending === undefined) socket.resume();
