@@ -75,9 +75,9 @@ async function measureAll(setting: Setting, names: readonly string[]): Promise<F
 }
 
 async function relayFor(setting: Setting, name: string, relays: Map<string, OurRelay>): Promise<OurRelay> {
-  const { served = 1, host = 'socket', breaks = false } = MEASURES[name] ?? {};
-  const key = `${served} ${host} ${breaks}`;
-  const relay = relays.get(key) ?? (await OurRelay.start({ ...setting, channels: served, host, breaks }));
+  const { served = 1, host = 'socket', fair = false } = MEASURES[name] ?? {};
+  const key = `${served} ${host} ${fair}`;
+  const relay = relays.get(key) ?? (await OurRelay.start({ ...setting, channels: served, host, fair }));
   relays.set(key, relay);
   return relay;
 }
