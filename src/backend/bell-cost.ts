@@ -1,5 +1,5 @@
 /**
- * How long it pays to wait for a guest that is writing, instead of ringing it and being rung: so many looks at its ring as
+ * How long it pays to wait for a guest in full flow, instead of ringing it and being rung: so many looks at its ring as
  * cost about as much as an event. Measured now and then while the daemon works, because nothing else tells: on hardware
  * it is some hundred looks, under emulation thousands. One for all channels. Knows neither rings nor guests.
  */

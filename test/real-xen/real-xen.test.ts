@@ -3,9 +3,7 @@ import { type Boot, type BootResult, listScenarios, startBoots } from './lab.js'
 
 const all = listScenarios();
 /** Where the two xenstored differ in a way that channels can feel: the order of directories and of events. */
-const STORE_DEPENDENT = ['60-seven', '86-comes-back'];
-/** Under oxenstored 72 does the same, and more. */
-const ONLY_C = ['70-cycles'];
+const STORE_DEPENDENT = ['60-seven', '70-cycles', '86-comes-back'];
 /** The slow ones with a guest of their own, and so many others that both boots take the same time. */
 const SECOND = ['82-rename', '85-save-restore', '95-guest-agent', '96-guest-package'];
 const UNDER_SYSTEMD = ['97-dom0-units'];
@@ -13,14 +11,14 @@ const UNDER_SYSTEMD = ['97-dom0-units'];
 const MEASURING = ['90-compare'];
 
 const only = (names: readonly string[]) => all.filter(({ name }) => names.includes(name));
-const OF_THEIR_OWN = [...ONLY_C, ...SECOND, ...UNDER_SYSTEMD, ...MEASURING];
+const OF_THEIR_OWN = [...SECOND, ...UNDER_SYSTEMD, ...MEASURING];
 const usual = all.filter(({ name }) => !OF_THEIR_OWN.includes(name));
 
 // The longest first: two run side by side.
 const boots: Boot[] = [
   { title: 'oxenstored', scenarios: usual, options: [] },
   { title: 'oxenstored, booted anew', scenarios: only(SECOND), options: [] },
-  { title: 'the C xenstored', scenarios: only([...STORE_DEPENDENT, ...ONLY_C]), options: ['--c-xenstored'] },
+  { title: 'the C xenstored', scenarios: only(STORE_DEPENDENT), options: ['--c-xenstored'] },
   { title: 'systemd in dom0', scenarios: only(UNDER_SYSTEMD), options: ['--systemd'] },
   { title: 'oxenstored and nothing beside it', scenarios: only(MEASURING), options: [], alone: true },
 ];

@@ -122,9 +122,7 @@ function checkSent(
   throw new ChannelError(
     'channel-closed',
     `${label} was closed by the other side before it had taken all of the input`,
-    {
-      unsentBytes,
-    },
+    { unsentBytes },
   );
 }
 

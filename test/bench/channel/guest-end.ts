@@ -11,10 +11,10 @@ import { GuestRing, ILLEGAL } from '../../../src/simulation/guest-ring.js';
 const BATCH_BYTES = 65536;
 const BACKEND_DOMID = 0;
 /**
- * Reads of one end in a row before others have their turn. Left to itself the event loop reads 2 MiB (32 reads); fewer where
- * the figure is what others wait for, which is the backend then.
+ * Left to itself the event loop reads 2 MiB of one end before it looks at others, and what else waits is no figure of the
+ * backend then.
  */
-export const READS_IN_A_ROW = { usual: 16, fair: 4 } as const;
+export const READS_UNTIL_BREAK = 4;
 
 /** What all ends share: one buffer to read into, and one batch toward a program, flushed before another end needs it. */
 export class GuestBuffers {
@@ -28,6 +28,7 @@ export interface GuestEndOptions {
   readonly domid: number;
   readonly page: GuestPage;
   readonly buffers: GuestBuffers;
+  /** Reads in a row before others have their turn. */
   readonly maxReads: number;
 }
 

@@ -20,14 +20,14 @@ import type { SpoolQueue } from '../../../src/chardev/spool.js';
 import { GuestPage } from '../../../src/hypervisor/guest-page.js';
 import { SimulatedHypervisor } from '../../../src/hypervisor/simulated.js';
 import { tuneEngine } from '../../../src/sys/engine.js';
-import { GuestBuffers, GuestEnd, READS_IN_A_ROW } from './guest-end.js';
+import { GuestBuffers, GuestEnd, READS_UNTIL_BREAK } from './guest-end.js';
 
 tuneEngine();
 const DOMID = 1;
 const SPOOL_BYTES = 1024 * 1024;
 const IDLE_PAUSE_MS = 10;
 
-const [folder = '.', channels = '1', host = 'socket', spoolPlace = 'file', fair] = process.argv.slice(2);
+const [folder = '.', channels = '1', host = 'socket', spoolPlace = 'file', breaks] = process.argv.slice(2);
 /** Where /run is on most hosts, too: in memory. */
 const spoolFolder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'xc-bench-spool-'));
 const hypervisor = new SimulatedHypervisor();
@@ -36,7 +36,7 @@ const turns = new TurnQueue();
 const spools: SpoolQueue[] = [];
 const batches = new BatchBuffers();
 const buffers = new GuestBuffers();
-const maxReads = READS_IN_A_ROW[fair === 'fair' ? 'fair' : 'usual'];
+const maxReads = breaks === 'breaks' ? READS_UNTIL_BREAK : Number.POSITIVE_INFINITY;
 
 function makeSpool(index: number): SpoolQueue {
   return FileSpool.open({

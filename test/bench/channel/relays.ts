@@ -39,7 +39,7 @@ export interface OurSetting {
   readonly host?: HostEnd;
   readonly nodeOptions?: readonly string[];
   /** As in rows.ts. */
-  readonly fair?: boolean;
+  readonly breaks?: boolean;
 }
 
 /** Our relay in a process of its own, with a folder of its own. */
@@ -48,8 +48,16 @@ export class OurRelay {
   readonly #child: ChildProcess;
   readonly #lines: Interface;
 
-  private constructor({ placement, spool, channels, host = 'socket', nodeOptions = [], fair = false }: OurSetting) {
-    const args = [...nodeOptions, relayProgram, this.folder, String(channels), host, spool, ...(fair ? ['fair'] : [])];
+  private constructor({ placement, spool, channels, host = 'socket', nodeOptions = [], breaks = false }: OurSetting) {
+    const args = [
+      ...nodeOptions,
+      relayProgram,
+      this.folder,
+      String(channels),
+      host,
+      spool,
+      ...(breaks ? ['breaks'] : []),
+    ];
     this.#child = place(RELAY_CPU[placement], process.execPath, args);
     this.#lines = linesOf(this.#child);
   }

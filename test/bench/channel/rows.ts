@@ -30,8 +30,8 @@ export interface Measure {
   readonly host?: HostEnd;
   /** limit.c can do it, too. */
   readonly hasLeast?: true;
-  /** Guests' ends stop often for others, as if each had a processor of its own. */
-  readonly fair?: true;
+  /** Guests stop now and then, as if each had a processor of its own: what others wait for is the backend then. */
+  readonly breaks?: true;
 }
 
 export type HostEnd = 'socket' | 'pty';
@@ -69,8 +69,8 @@ export const MEASURES: Readonly<Record<string, Measure>> = {
   'up-10': { load: ['bulk', 'FOLDER', '10', 'up', 'SECONDS', 'SEED'], subjects: ['ours'], served: MOST_CHANNELS },
   'up-100': { load: ['bulk', 'FOLDER', '100', 'up', 'SECONDS', 'SEED'], subjects: ['ours'], served: MOST_CHANNELS },
   'up-1000': { load: ['bulk', 'FOLDER', '1000', 'up', 'SECONDS', 'SEED'], subjects: ['ours'], served: MOST_CHANNELS },
-  'fair-1': { load: ['fair', 'FOLDER', '1', 'SECONDS'], subjects: ['ours'], served: MOST_CHANNELS, fair: true },
-  'fair-8': { load: ['fair', 'FOLDER', '8', 'SECONDS'], subjects: ['ours'], served: MOST_CHANNELS, fair: true },
+  'fair-1': { load: ['fair', 'FOLDER', '1', 'SECONDS'], subjects: ['ours'], served: MOST_CHANNELS, breaks: true },
+  'fair-8': { load: ['fair', 'FOLDER', '8', 'SECONDS'], subjects: ['ours'], served: MOST_CHANNELS, breaks: true },
 };
 
 const socat = { subject: 'socat' } as const;

@@ -53,6 +53,7 @@ gx d 'systemctl stop xenchannel-agent' || fail 'the agent does not stop'
 gx d 'systemctl start xenchannel-link; systemctl is-active xenchannel-link' || fail 'the helper does not start'
 proved 'helper: taken over' org.example.atboot $OURS
 replug 'helper: all replugged' $OURS
+replug 'helper: two replugged' $(shuf -n 2 -e $OURS)
 gx d 'systemctl stop xenchannel-link; mv /usr/local/bin/xenchannel.away /usr/local/bin/xenchannel; systemctl start xenchannel-agent'
 proved 'agent: taken over' org.example.atboot $OURS
 
