@@ -16,6 +16,12 @@ cat /root/refusal
 grep -q 'a Linux guest has ttys for 7 channels' /root/refusal || fail 'the reason is not said'
 prove g 'attached' "${PAIRS[@]}"
 gx g "ls -l /dev/xenchannel"
+for n in 1 2 3 4 5 6 7; do
+  head -c 65536 /dev/urandom > /root/in
+  guest_receives g "xenchannel/org.example.n$n" 65536 "$n"
+  client "$RUN/dom$D/org.example.n$n" --send /root/in > /dev/null || fail "sending on $n"
+  equal "sha256 of channel $n" "$(guest_received g)" "$(sha /root/in)"
+done
 
 names | shuf | sed 's/^/detach g /' | commands || fail 'detach'
 for n in 1 2 3 4 5 6 7; do nothing_left "$D" "$n"; done
@@ -24,16 +30,16 @@ names | shuf | sed 's/^/attach g /' | commands || fail 'attach again'
 prove g 'attached again' "${PAIRS[@]}"
 # What was last is first now, and there are holes on the way.
 names | shuf -n 3 > /root/some
-rm -f /root/detach-failed
-while read -r name; do (xenchannel detach g "$name" || echo "$name" >> /root/detach-failed) & done < /root/some
-wait
-[ ! -e /root/detach-failed ] || fail "detach three at once: $(tr '\n' ' ' < /root/detach-failed)"
+sed 's/^/detach g /' /root/some | commands || fail 'detach three'
 await_links g gone $(cat /root/some)
 shuf /root/some | sed 's/^/attach g /' | commands || fail 'attach three again'
 prove g 'three of them once more' "${PAIRS[@]}"
 gx g "ls -l /dev/xenchannel"
 
-names | shuf | sed 's/^/detach g /' | commands || fail 'detach all'
+rm -f /root/detach-failed
+for name in $(names); do (xenchannel detach g "$name" || echo "$name" >> /root/detach-failed) & done
+wait
+[ ! -e /root/detach-failed ] || fail "detach all at once: $(tr '\n' ' ' < /root/detach-failed)"
 for n in 1 2 3 4 5 6 7; do nothing_left "$D" "$n"; done
 await_links g gone $(names)
 gx g 'helper=$(cat /run/helper.pid); kill $helper; while [ -d /proc/$helper ]; do sleep 0.1; done' || fail 'the helper does not end'
