@@ -18,6 +18,7 @@ import { type ChannelSpec, checkSocketPath } from '../console/spec.js';
 import { parseU32 } from '../console/u32.js';
 import { parseXenbusState } from '../console/xenbus-state.js';
 import { gidOf, uidOf } from '../sys/accounts.js';
+import { channelWent } from './channels.js';
 import { type Domain, describeDomain, resolveDomain } from './domains.js';
 import type { Dom0Environment } from './environment.js';
 import { highestEvents, orderWarnings } from './event-order.js';
@@ -55,7 +56,10 @@ export interface AttachResult extends ChannelAddress {
   readonly writes: readonly NodeWrite[];
 }
 
-/** One `attach`. Throws what the checks find; then nothing was written. */
+/**
+ * One `attach`. Throws what the checks find, and then nothing was written; with `waitMs` also `guest-not-ready`, with the
+ * channel attached, and `channel-not-found` when it goes meanwhile, as with its domain.
+ */
 export async function attach(store: Store, request: AttachRequest, env: Dom0Environment): Promise<AttachResult> {
   const { spec } = request;
   const domain = await resolveDomain(store, request.domain);
@@ -168,12 +172,20 @@ async function waitConnected(store: Store, { domain, address, request, askDaemon
   const states = async (ops: StoreOperations) =>
     Promise.all([frontend, backend].map(async (path) => parseXenbusState(await ops.tryReadText(path))));
   try {
-    await store.waitUntil(async (ops) => (await states(ops)).every((state) => state === 'connected'), {
-      what: `channel ${address.domid}/${address.deviceId} connected`,
-      paths: [frontend, backend],
-      timeoutMs: waitMs,
-      ...(signal === undefined ? {} : { signal }),
-    });
+    await store.waitUntil(
+      async (ops) => {
+        if ((await states(ops)).every((state) => state === 'connected')) return true;
+        // With the domain, or detached by somebody else.
+        if (!(await ops.exists(backendPath(address)))) throw channelWent(domain, request.spec.name);
+        return false;
+      },
+      {
+        what: `channel ${address.domid}/${address.deviceId} connected`,
+        paths: [frontend, backendPath(address)],
+        timeoutMs: waitMs,
+        ...(signal === undefined ? {} : { signal }),
+      },
+    );
   } catch (error) {
     if (!isXenstoreError(error, 'timeout')) throw error;
     const [front, back] = await states(store);

@@ -187,6 +187,11 @@ export function pickChannel(
   return first;
 }
 
+export function channelWent(domain: Domain, name: string): ChannelError {
+  const label = `channel ${printable(name)} of domain ${describeDomain(domain)}`;
+  return new ChannelError('channel-not-found', `${label} went while it was waited for`, { domid: domain.domid });
+}
+
 /** Why the name of a channel that another toolstack made is none we would give. */
 export const nameProblemOf = (channel: ChannelRecord): string | undefined =>
   channel.name === undefined ? undefined : channelNameProblem(channel.name);

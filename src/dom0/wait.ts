@@ -4,7 +4,7 @@ import type { Store, StoreOperations } from '../../xenstore/index.js';
 import { ChannelError } from '../base/errors.js';
 import { backendPath, frontendPath, KEY } from '../console/layout.js';
 import { printable } from '../console/name.js';
-import { type ChannelRecord, pickChannel, readChannels } from './channels.js';
+import { type ChannelRecord, channelWent, pickChannel, readChannels } from './channels.js';
 import { type Domain, describeDomain, resolveDomain } from './domains.js';
 import type { Dom0Environment } from './environment.js';
 import { fetchProgress, pollUntil } from './figures.js';
@@ -59,7 +59,7 @@ async function waitStore(store: Store, waiting: Waiting): Promise<void> {
     await store.waitUntil(
       async (ops) => {
         if (await reached(ops, channel)) return true;
-        if (!(await ops.exists(backendPath(channel)))) throw gone(waiting);
+        if (!(await ops.exists(backendPath(channel)))) throw channelWent(waiting.domain, request.name);
         return false;
       },
       { what, paths, timeoutMs, signal },
@@ -124,9 +124,4 @@ async function readStates(
 function timeout({ channel, request }: Waiting, sentence: string, details: Record<string, unknown>): ChannelError {
   const { domid, deviceId } = channel;
   return new ChannelError('wait-timeout', sentence, { domid, deviceId, goal: request.goal, ...details });
-}
-
-function gone({ domain, request }: Waiting): ChannelError {
-  const label = `channel ${printable(request.name)} of domain ${describeDomain(domain)}`;
-  return new ChannelError('channel-not-found', `${label} went while it was waited for`, { domid: domain.domid });
 }

@@ -188,6 +188,16 @@ describe('attach with a wait', () => {
     expect(await host.store.exists(libxlPath(1, 1))).toBe(true);
   });
 
+  it('does not go on waiting when the channel goes, as with its domain', async () => {
+    const pending = plug({}, { waitMs: 3000 }).catch((error: unknown) => error);
+    while (clock.pending === 0) await new Promise(setImmediate);
+    for (const path of ['/local/domain/1', '/libxl/1', '/local/domain/0/backend/console/1']) await host.store.rm(path);
+    const error = (await pending) as ChannelError;
+    expect(`${error.code} (${error.exitCode}): ${error.message}`).toBe(
+      'channel-not-found (3): channel "org.example.a" of domain 1 (db1) went while it was waited for',
+    );
+  });
+
   it('does not take a hostile state for an answer', async () => {
     const pending = plug({}, { waitMs: 3000 }).catch((error: unknown) => error);
     while (clock.pending === 0) await new Promise(setImmediate);
