@@ -1,7 +1,7 @@
 # an orderly daemon restart under load loses and repeats nothing, and the guest does not notice
 # limit: 900 s
 ensure_daemon; ensure_guest g
-xenchannel attach g org.example.restart --wait 30 || fail 'attach'
+x attach g org.example.restart --wait 30 || fail 'attach'
 S=$(socket_of g org.example.restart)
 gx g 'seq -w 0 1048575 > /tmp/records; ls -l /tmp/records'
 client "$S" --receive 8388608 --records 1048576 --reconnect --seconds 600 > /root/result & CLIENT=$!
@@ -20,4 +20,4 @@ equal 'records missing' "$(field missing < /root/result)" 0
 equal 'records repeated' "$(field repeated < /root/result)" 0
 equal 'lines garbled' "$(field garbled < /root/result)" 0
 equal 'states' "$(states g 1)" 4/4
-xenchannel detach g org.example.restart || fail 'detach'
+x detach g org.example.restart || fail 'detach'

@@ -1,7 +1,7 @@
 # a killed daemon comes back to its channels: nothing that the guest has said is lost, at most one batch comes twice, and it says so
 # limit: 900 s
 ensure_daemon; ensure_guest g
-xenchannel attach g org.example.kill --wait 30 || fail 'attach'
+x attach g org.example.kill --wait 30 || fail 'attach'
 S=$(socket_of g org.example.kill)
 gx g 'seq -w 0 1048575 > /tmp/records'
 # Python itself, not a shell around it: it will be sent a signal. It waits for more than there is: some may come twice.
@@ -36,4 +36,4 @@ grep 'bytes may be missing' "$LOGS/daemon.log" && fail 'the daemon reported a ga
 # A guest that writes while nobody serves the ring spins (linux:drivers/tty/hvc/hvc_xen.c, domU_write_console); on a slow
 # machine that may last until its watchdog says so. Nothing worse may be there.
 gx g 'dmesg | grep -v "soft lockup" | grep -iE "bug:|oops"' && fail 'the guest kernel complains'
-xenchannel detach g org.example.kill || fail 'detach'
+x detach g org.example.kill || fail 'detach'

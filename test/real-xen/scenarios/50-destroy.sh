@@ -1,7 +1,7 @@
 # a domain that is destroyed while its channel is in use leaves no zombie, no node and no socket
 ensure_daemon; ensure_guest g
 D=$(xl domid g)
-xenchannel attach g org.example.destroy --wait 30 || fail 'attach'
+x attach g org.example.destroy --wait 30 || fail 'attach'
 S=$(socket_of g org.example.destroy)
 (timeout 60 socat -u "UNIX-CONNECT:$S" /dev/null; touch /root/client-ended) & 
 gx g "$RAW; raw hvc1; (while :; do cat /proc/kallsyms; done >&3) > /dev/null 2>&1 & sleep 0.5"

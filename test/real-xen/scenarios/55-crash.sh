@@ -1,7 +1,7 @@
 # a guest that crashes with its channel in full flow leaves no zombie, no node and no socket
 ensure_daemon; ensure_guest g
 D=$(xl domid g)
-xenchannel attach g org.example.crash --wait 30 || fail 'attach'
+x attach g org.example.crash --wait 30 || fail 'attach'
 S=$(socket_of g org.example.crash)
 (timeout 100 socat -u "UNIX-CONNECT:$S" /dev/null; touch /root/crash-client-ended) &
 gx g "$RAW; raw hvc1; (while :; do cat /proc/kallsyms; done >&3) > /dev/null 2>&1 & (sleep 1; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 & sleep 0.2"

@@ -8,20 +8,22 @@ mapfile -t PAIRS < <(names | sed "s:.*:&=$RUN/dom$D/&:")
 { echo "cat > /usr/bin/xenchannel-link << 'END'"; cat /opt/xenchannel/udev/xenchannel-link; echo END; } | gx g
 gx g 'setsid sh /usr/bin/xenchannel-link run > /tmp/xenchannel-link.txt 2>&1 < /dev/null & echo $! > /run/helper.pid'
 
-seq 1 7 | shuf | sed 's/.*/attach g org.example.n& --device-id &/' | commands || fail 'attach'
-for n in 1 2 3 4 5 6 7; do wait_until 30 "channel $n connects" connected g "$n"; done
+seq 1 7 | shuf | sed 's/.*/attach g org.example.n& --device-id & --wait 30/' | commands || fail 'attach'
 agrees_with_xl g 7
-xenchannel attach g org.example.n8 2> /root/refusal && fail 'the eighth was accepted'
+x attach g org.example.n8 2> /root/refusal && fail 'the eighth was accepted'
 cat /root/refusal
 grep -q 'a Linux guest has ttys for 7 channels' /root/refusal || fail 'the reason is not said'
 prove g 'attached' "${PAIRS[@]}"
 gx g "ls -l /dev/xenchannel"
+gx g "$RAW; for n in 1 2 3 4 5 6 7; do
+    (raw xenchannel/org.example.n\$n \$n; touch /tmp/open.\$n; head -c 65536 <&3 > /tmp/received.\$n; touch /tmp/end.\$n) > /dev/null 2>&1 &
+  done; while [ \$(ls /tmp/open.* | wc -l) != 7 ]; do sleep 0.1; done" || fail 'the lines cannot be opened'
 for n in 1 2 3 4 5 6 7; do
-  head -c 65536 /dev/urandom > /root/in
-  guest_receives g "xenchannel/org.example.n$n" 65536 "$n"
-  client "$RUN/dom$D/org.example.n$n" --send /root/in > /dev/null || fail "sending on $n"
-  equal "sha256 of channel $n" "$(guest_received g)" "$(sha /root/in)"
+  head -c 65536 /dev/urandom > "/root/in.$n"
+  client "$RUN/dom$D/org.example.n$n" --send "/root/in.$n" > /dev/null || fail "sending on $n"
 done
+gx g 'while [ $(ls /tmp/end.* | wc -l) != 7 ]; do sleep 0.1; done; for n in 1 2 3 4 5 6 7; do sha256sum < /tmp/received.$n; done' > /root/received
+for n in 1 2 3 4 5 6 7; do equal "sha256 of channel $n" "$(sed -n "$n s/ .*//p" /root/received)" "$(sha "/root/in.$n")"; done
 
 names | shuf | sed 's/^/detach g /' | commands || fail 'detach'
 for n in 1 2 3 4 5 6 7; do nothing_left "$D" "$n"; done
@@ -37,7 +39,7 @@ prove g 'three of them once more' "${PAIRS[@]}"
 gx g "ls -l /dev/xenchannel"
 
 rm -f /root/detach-failed
-for name in $(names); do (xenchannel detach g "$name" || echo "$name" >> /root/detach-failed) & done
+for name in $(names); do (x detach g "$name" || echo "$name" >> /root/detach-failed) & done
 wait
 [ ! -e /root/detach-failed ] || fail "detach all at once: $(tr '\n' ' ' < /root/detach-failed)"
 for n in 1 2 3 4 5 6 7; do nothing_left "$D" "$n"; done

@@ -18,7 +18,8 @@ node cycles.mjs g org.example.cycle 1000 > /root/cycles 2>&1 & CYCLES=$!
 wait_until 60 'three cycles' grep -q 'cycle 3' /root/cycles
 xl destroy g || fail 'xl destroy'
 wait_until 20 'the domain goes' bash -c '! xl list | grep -E "^(g|\(null\)) "'
-wait $CYCLES && fail 'cycles go on without a domain'
+wait_until 20 'the cycles end' bash -c "! kill -0 $CYCLES"
+wait $CYCLES && fail 'cycles succeed without a domain'
 grep -E 'ChannelError|Error' /root/cycles | head -3
 wait_until 60 'the daemon answers' daemon_answers
 nothing_left "$D" 1

@@ -1,7 +1,7 @@
 # a recorded channel is back after a restore and after a reboot, at the same path, and the guest has no dead device
 # limit: 700 s
 ensure_daemon; ensure_guest g
-xenchannel attach g org.example.back --persist --path /run/back.sock --wait 30 || fail 'attach'
+x attach g org.example.back --persist --path /run/back.sock --wait 30 || fail 'attach'
 ends_meet() { # LINE N: there the guest takes what a client sends
   head -c 20000 /dev/urandom > /root/in
   guest_receives g "$1" 20000 "$2"
@@ -37,5 +37,5 @@ wait_until 300 'the old domain goes' bash -c "! xenstore-exists /local/domain/$D
 gx --wait g 240 || fail 'guest is not back'
 wait_until 200 'device 2 is connected' connected_at 2
 ends_meet hvc1 2
-xenchannel detach g org.example.back || fail 'detach'
+x detach g org.example.back || fail 'detach'
 equal 'records' "$(ls /var/lib/xenchannel)" ''

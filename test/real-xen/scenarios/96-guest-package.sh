@@ -32,7 +32,7 @@ gx --wait d 300 || fail 'guest is not back'
 proved 'there at boot' org.example.atboot org.example.a org.example.b
 start=$(now)
 plug org.example.c
-wait_until 180 'the link stands' has_opened d 4
+wait_until 180 'the link stands' has_opened "$(xl domid d)" 4
 echo "from attach to /dev/xenchannel/org.example.c: $(awk -v s="$start" '{ print $1 - s }' /proc/uptime) s"
 plug org.example.d
 proved 'more hot-plugged' org.example.atboot $OURS
