@@ -30,6 +30,9 @@ export class Outlet {
   #batched = 0;
   /** The newest bytes of a spool that survives us, collected there instead of in a batch. */
   #fresh = 0;
+  /** Where they are collected, and how much of it is used. Good for nothing while there are none. */
+  #reserved: Uint8Array | undefined;
+  #used = 0;
   /** The client was idle, and what came for it is in the spool. */
   #mustFlush = false;
   #fromGuestBytes = 0;
@@ -76,7 +79,7 @@ export class Outlet {
     const pending = ring.outPending();
     if (pending === 0) return 0;
     if (pending < BULK_BYTES && this.#fresh === 0) return this.#takePassing(ring);
-    const room = this.#spool.reserve(OUT_BYTES);
+    const room = this.#reserve(pending);
     return room === undefined ? this.#takeSpooled(ring, patient) : this.#takeLasting(ring, room);
   }
 
@@ -165,12 +168,23 @@ export class Outlet {
    * is between the spool and the client.
    */
   #takeLasting(ring: BackendRing, room: Uint8Array): number {
-    const count = ring.peekOut(room, 0);
+    const count = ring.peekOut(room, this.#used);
+    this.#used += count;
     this.#spool.commit(count);
     this.#fresh += count;
     ring.publishConsumed(count);
     if (this.#fresh + OUT_BYTES > this.#batchLimit) this.#settleFresh();
     return count;
+  }
+
+  /** For a ring and, when this one is full and more is likely, for a whole batch: making a view costs as much as a copy. */
+  #reserve(pending: number): Uint8Array | undefined {
+    const room = this.#fresh > 0 ? this.#reserved : undefined;
+    if (room !== undefined && room.length - this.#used >= OUT_BYTES) return room;
+    const most = pending === OUT_BYTES ? this.#batchLimit - this.#fresh : OUT_BYTES;
+    this.#reserved = this.#spool.reserve(most) ?? this.#spool.reserve(OUT_BYTES);
+    this.#used = 0;
+    return this.#reserved;
   }
 
   /**

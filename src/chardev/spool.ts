@@ -21,8 +21,8 @@ export interface SpoolQueue {
   /** Copies `bytes` before what is there: they are older. Returns how many bytes had to be dropped. */
   prepend(bytes: Uint8Array): number;
   /**
-   * Room for `count` bytes right behind the newest, to be written into and then committed; undefined where there is none
-   * in one piece that outlives the process. Valid until the next change.
+   * Room for `count` bytes right behind the newest, to be written into and then committed, piece by piece if wanted;
+   * undefined where there is none in one piece that outlives the process. Valid until any other change.
    */
   reserve(count: number): Uint8Array | undefined;
   commit(count: number): void;
