@@ -129,7 +129,8 @@ if ! up_to_date "$IMAGES/guest-initrd" "$HERE/guest-init.sh" "$HERE/build.sh" "$
   made "$IMAGES/guest-initrd"
 fi
 
-if ! up_to_date "$IMAGES/debian.ext4" "$HERE/debian-setup.sh" "$HERE/build.sh" "$DEBIAN.stamp" "$DOM0.stamp" "$(readlink -f "$(command -v node)")"; then
+make_debian() {
+  up_to_date "$IMAGES/debian.ext4" "$HERE/debian-setup.sh" "$HERE/build.sh" "$DEBIAN.stamp" "$DOM0.stamp" "$(readlink -f "$(command -v node)")" && return
   say 'making the disk of the Debian guest'
   TREE=$LAB/stage-debian
   rm -rf "$TREE"; mkdir "$TREE"
@@ -140,9 +141,10 @@ if ! up_to_date "$IMAGES/debian.ext4" "$HERE/debian-setup.sh" "$HERE/build.sh" "
   disk "$TREE" "$IMAGES/debian.ext4" 900
   rm -rf "$TREE"
   made "$IMAGES/debian.ext4"
-fi
+}
 
-if ! up_to_date "$IMAGES/dom0.ext4" "$HERE"/dom0-{init,job,setup}.sh "$HERE/gx.py" "$HERE/build.sh" "$IMAGES"/{guest-initrd,early-initrd}.stamp "$DOM0.stamp" "$(readlink -f "$(command -v node)")"; then
+make_dom0() {
+  up_to_date "$IMAGES/dom0.ext4" "$HERE"/dom0-{init,job,setup}.sh "$HERE/gx.py" "$HERE/build.sh" "$IMAGES"/{guest-initrd,early-initrd}.stamp "$DOM0.stamp" "$(readlink -f "$(command -v node)")" && return
   say 'making the disk of dom0'
   TREE=$LAB/stage-dom0
   rm -rf "$TREE"; mkdir "$TREE"
@@ -162,5 +164,9 @@ if ! up_to_date "$IMAGES/dom0.ext4" "$HERE"/dom0-{init,job,setup}.sh "$HERE/gx.p
   disk "$TREE" "$IMAGES/dom0.ext4" 1800
   rm -rf "$TREE"
   made "$IMAGES/dom0.ext4"
-fi
+}
+
+make_debian & DEBIAN_READY=$!
+make_dom0
+wait "$DEBIAN_READY"
 say "ready in $IMAGES ($(du -sh "$LAB" | cut -f1) in all, after ${SECONDS} s)"

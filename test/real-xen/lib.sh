@@ -150,7 +150,7 @@ await_links() {
   case $kind in there) test='-e' ;; gone) test='! -e' ;; esac
   GX_LIMIT=200 gx "$domain" "i=0
     for name in $*; do
-      until [ $test /dev/xenchannel/\$name ]; do [ \$i -lt 900 ] || { ls -l /dev/xenchannel; exit 1; }; sleep 0.2; i=\$((i + 1)); done
+      until [ $test /dev/xenchannel/\$name ]; do [ \$i -lt 360 ] || { ls -l /dev/xenchannel; exit 1; }; sleep 0.5; i=\$((i + 1)); done
     done" || fail "links that should be $kind: $*"
 }
 # prove DOMAIN WHEN NAME=SOCKET...: a random word goes through each link and comes back with the name of the link

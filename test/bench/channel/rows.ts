@@ -1,13 +1,18 @@
 /** What is measured, and how good ours must be. Data only. */
 
-/** `least`: a C program that does what cannot be left out (limit.c), to see what can be reached at all. */
-export type Subject = 'ours' | 'socat' | 'socat-64k' | 'least';
+/**
+ * Beside the peers: `plain`, a Node program that copies and has no ring (plain.ts), to see what is Node's own price, and
+ * `least`, a C program that does what cannot be left out (limit.c), to see what can be reached at all.
+ */
+export type Reference = 'plain' | 'least';
+export type Subject = 'ours' | 'socat' | 'socat-64k' | Reference;
 
 export const SUBJECT_NAMES: Readonly<Record<Subject, string>> = {
   ours: 'ours',
   socat: 'socat',
   'socat-64k': 'socat -b65536',
-  least: 'least',
+  plain: 'plain Node, no ring',
+  least: 'the least: ring and system calls',
 };
 
 /**
@@ -16,6 +21,11 @@ export const SUBJECT_NAMES: Readonly<Record<Subject, string>> = {
  */
 export const PLACEMENTS = { pinned: 'one CPU', apart: 'a CPU each', free: 'all CPUs' } as const;
 export type Placement = keyof typeof PLACEMENTS;
+/**
+ * The targets are for this one: a guest, its daemon and the client never share one CPU where there are two. On one CPU
+ * they cannot be reached in Node at all, as `plain` shows, which has no ring to turn.
+ */
+export const JUDGED: Placement = 'free';
 
 /** Where spools are: in files, as in a daemon whose run directory is in memory, or in the daemon's own memory. */
 export type SpoolPlace = 'file' | 'memory';
@@ -28,8 +38,8 @@ export interface Measure {
   readonly served: number;
   /** What stands at the host's side. */
   readonly host?: HostEnd;
-  /** limit.c can do it, too. */
-  readonly hasLeast?: true;
+  /** plain.ts and limit.c can do it, too. */
+  readonly hasReferences?: true;
   /** Guests stop now and then, as if each had a processor of its own: what others wait for is the backend then. */
   readonly breaks?: true;
 }
@@ -60,9 +70,14 @@ export const MOST_CHANNELS = 1000;
 
 /** CHANNELS, SECONDS and so on stand where load.c wants them. */
 export const MEASURES: Readonly<Record<string, Measure>> = {
-  up: { load: ['bulk', 'FOLDER', '1', 'up', 'SECONDS', 'SEED'], subjects: EVERYBODY, served: 1, hasLeast: true },
-  down: { load: ['bulk', 'FOLDER', '1', 'down', 'SECONDS', 'SEED'], subjects: EVERYBODY, served: 1, hasLeast: true },
-  ping: { load: ['ping', 'FOLDER', 'SECONDS'], subjects: ['ours', 'socat'], served: 1, hasLeast: true },
+  up: { load: ['bulk', 'FOLDER', '1', 'up', 'SECONDS', 'SEED'], subjects: EVERYBODY, served: 1, hasReferences: true },
+  down: {
+    load: ['bulk', 'FOLDER', '1', 'down', 'SECONDS', 'SEED'],
+    subjects: EVERYBODY,
+    served: 1,
+    hasReferences: true,
+  },
+  ping: { load: ['ping', 'FOLDER', 'SECONDS'], subjects: ['ours', 'socat'], served: 1, hasReferences: true },
   'pty-up': { load: ['bulk', 'FOLDER', '1', 'up', 'SECONDS', 'SEED'], subjects: WITH_64K, served: 1, host: 'pty' },
   'pty-down': { load: ['bulk', 'FOLDER', '1', 'down', 'SECONDS', 'SEED'], subjects: WITH_64K, served: 1, host: 'pty' },
   'up-1': { load: ['bulk', 'FOLDER', '1', 'up', 'SECONDS', 'SEED'], subjects: ['ours'], served: MOST_CHANNELS },

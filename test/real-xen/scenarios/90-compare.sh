@@ -61,8 +61,10 @@ done
 python3 compare.py speed $MIB < /root/figures || fail 'the figures are incomplete'
 memory qemu 1 "$QEMU"
 memory native 1 "$(daemon_pid)"
+guest_with_qemu c2 & OTHER=$!
+guest_with_qemu c3
+wait $OTHER || fail 'guest c2'
 for guest in c2 c3; do
-  guest_with_qemu $guest
   xenchannel attach $guest org.example.native --wait 30 || fail "attach to $guest"
 done
 memory qemu 3 "$QEMU" "$(qemu_of c2)" "$(qemu_of c3)"
