@@ -1,6 +1,6 @@
 /**
  * The command behind `scripts/bench channel`: the same load through our ring, session and socket and through socat, in
- * turn, and a table of both with what was aimed at. Exit status 0 when all targets are met, 1 when not.
+ * turn, and a table of both with what was aimed at. Exit status 0 when no target is missed that Node can reach, 1 when one is.
  */
 import { availableParallelism, cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,7 +8,6 @@ import { parseArgs } from 'node:util';
 import { OurRelay, runLoad, throughPeer, whileHeld } from './relays.js';
 import {
   IDLE_CPU_TARGET_PERCENT,
-  JUDGED,
   MEASURES,
   MEMORY_TARGET_KIB,
   MOST_CHANNELS,
@@ -34,6 +33,9 @@ interface Setting {
   readonly seconds: string;
 }
 
+/** Beyond Node: on one CPU, where figures are what the work costs, a Node program without a ring misses it as well. */
+type Verdict = 'met' | 'MISSED' | 'beyond Node';
+
 interface Result {
   readonly name: string;
   readonly unit: string;
@@ -42,7 +44,7 @@ interface Result {
   readonly peerValue?: number;
   readonly ratio?: number;
   readonly target: Target;
-  readonly met: boolean;
+  readonly verdict: Verdict;
   readonly references: readonly { readonly name: string; readonly value: number; readonly ratio: number }[];
 }
 
@@ -142,19 +144,21 @@ function isMet(target: Target, value: number, ratio: number): boolean {
 }
 
 /** Ratios are taken round by round, so that other load on the machine hits both sides alike. */
-function resultOf(row: Row, figures: Figures, references: readonly Reference[]): Result {
+function resultOf(row: Row, figures: Figures, { references, placement }: Setting): Result {
   const column = (measure: string, subject: Subject) =>
     (figures.get(`${measure} ${subject}`) ?? []).map((found) => found[row.column] ?? Number.NaN);
   const scale = row.unit === 'MB/s' ? 1e-6 : 1;
   const ours = column(row.measure, 'ours');
   const value = median(ours) * scale;
   const { name, unit, target } = row;
-  if (row.peer === undefined) return { name, unit, value, target, met: true, references: [] };
+  if (row.peer === undefined) return { name, unit, value, target, verdict: 'met', references: [] };
   const { subject, measure } = row.peer;
   const theirs = column(measure ?? row.measure, subject);
   const toTheirs = (those: readonly number[]): number =>
     median(those.map((figure, round) => figure / (theirs[round] ?? Number.NaN)));
   const ratio = toTheirs(ours);
+  const plain = column(row.measure, 'plain');
+  const beyond = placement === 'pinned' && plain.length > 0 && !isMet(target, median(plain) * scale, toTheirs(plain));
   return {
     name,
     unit,
@@ -163,7 +167,7 @@ function resultOf(row: Row, figures: Figures, references: readonly Reference[]):
     peerValue: median(theirs) * scale,
     ratio,
     target,
-    met: isMet(target, value, ratio),
+    verdict: isMet(target, value, ratio) ? 'met' : beyond ? 'beyond Node' : 'MISSED',
     references: references
       .map((reference) => ({ name: SUBJECT_NAMES[reference], found: column(row.measure, reference) }))
       .filter(({ found }) => found.length > 0)
@@ -201,7 +205,7 @@ async function measureIdle({ program, placement, spool }: Setting): Promise<Resu
 }
 
 function bounded(name: string, unit: string, value: number, most: number): Result {
-  return { name, unit, value, target: { most }, met: value <= most, references: [] };
+  return { name, unit, value, target: { most }, verdict: value <= most ? 'met' : 'MISSED', references: [] };
 }
 
 function short(value: number): string {
@@ -214,13 +218,14 @@ function aimOf(target: Target, unit: string): string {
   return 'most' in target ? `<= ${target.most} ${unit}` : '';
 }
 
-function print({ name, unit, value, peer, peerValue, ratio, target, met, references }: Result, judged: boolean): void {
+function print({ name, unit, value, peer, peerValue, ratio, target, verdict, references }: Result): void {
   const cells = [
     `${name.padEnd(33)} ${unit.padEnd(4)}`,
     short(value).padStart(7),
     `${(peer ?? '').padEnd(13)} ${(peerValue === undefined ? '' : short(peerValue)).padStart(7)}`,
     (ratio === undefined ? '' : `${ratio.toFixed(2)}x`).padStart(6),
-    ...(judged ? [aimOf(target, unit).padEnd(9), 'none' in target ? '' : met ? 'met' : 'MISSED'] : []),
+    aimOf(target, unit).padEnd(9),
+    'none' in target ? '' : verdict,
   ];
   console.log(cells.join(' | ').trimEnd());
   for (const reference of references) {
@@ -229,7 +234,7 @@ function print({ name, unit, value, peer, peerValue, ratio, target, met, referen
   }
 }
 
-/** Neither is the whole truth: one shows what the work costs, the other, which is judged, what a user sees. */
+/** Both, because neither is the whole truth: one shows what the work costs, the other what a user sees. */
 const BOTH: readonly Placement[] = ['pinned', 'free'];
 
 function placementsOf(word: string): readonly Placement[] | undefined {
@@ -239,21 +244,19 @@ function placementsOf(word: string): readonly Placement[] | undefined {
 
 /** One table. */
 async function run(setting: Setting, only: string, quiet: boolean): Promise<Result[]> {
-  const { placement, rounds, seconds, spool, references } = setting;
-  const judged = placement === JUDGED;
+  const { placement, rounds, seconds, spool } = setting;
   const rows = ROWS.filter(({ name, measure }) => name.includes(only) || measure === only);
   const names = new Set(rows.flatMap(({ measure, peer }) => (peer?.measure ? [peer.measure, measure] : [measure])));
   if (!quiet) {
     console.log(
       `\n${placement}: relay and load on ${PLACEMENTS[placement]}; spools in ${spool === 'file' ? 'files' : 'memory'}; medians of ${rounds} rounds of ${seconds} s, in turn, ratios within rounds`,
     );
-    const aim = judged ? ' | target' : '; not judged: what the work costs';
-    console.log(`${'test'.padEnd(38)} |    ours | ${'peer'.padEnd(21)} |  ratio${aim}`);
+    console.log(`${'test'.padEnd(38)} |    ours | ${'peer'.padEnd(21)} |  ratio | target`);
   }
   const figures = await measureAll(setting, [...names]);
-  const results = rows.map((row) => resultOf(row, figures, references));
+  const results = rows.map((row) => resultOf(row, figures, setting));
   if ('memory and idle CPU'.includes(only)) results.push(...(await measureIdle(setting)));
-  if (!quiet) for (const result of results) print(result, judged);
+  if (!quiet) results.forEach(print);
   return results;
 }
 
@@ -289,8 +292,7 @@ async function main(): Promise<number> {
     });
   }
   if (json) console.log(JSON.stringify({ machine, spool, rounds, seconds, tables }, null, 2));
-  const judged = tables.filter(({ placement }) => placement === JUDGED);
-  return judged.every(({ results }) => results.every(({ met }) => met)) ? 0 : 1;
+  return tables.every(({ results }) => results.every(({ verdict }) => verdict !== 'MISSED')) ? 0 : 1;
 }
 
 process.exitCode = await main();

@@ -21,11 +21,6 @@ export const SUBJECT_NAMES: Readonly<Record<Subject, string>> = {
  */
 export const PLACEMENTS = { pinned: 'one CPU', apart: 'a CPU each', free: 'all CPUs' } as const;
 export type Placement = keyof typeof PLACEMENTS;
-/**
- * The targets are for this one: a guest, its daemon and the client never share one CPU where there are two. On one CPU
- * they cannot be reached in Node at all, as `plain` shows, which has no ring to turn.
- */
-export const JUDGED: Placement = 'free';
 
 /** Where spools are: in files, as in a daemon whose run directory is in memory, or in the daemon's own memory. */
 export type SpoolPlace = 'file' | 'memory';
