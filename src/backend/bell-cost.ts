@@ -55,9 +55,12 @@ export class Meter {
     this.#onChange = onChange;
   }
 
-  /** Before it: undefined when this time is not measured, and `end` is not to be called. */
-  start(): number | undefined {
-    return this.#count++ % SAMPLE_EVERY === 0 ? this.#now() : undefined;
+  /**
+   * Before it: undefined when this time is not measured, and `end` is not to be called. `rare`: it takes so long or is done
+   * so seldom that it is measured each time.
+   */
+  start(rare = false): number | undefined {
+    return rare || this.#count++ % SAMPLE_EVERY === 0 ? this.#now() : undefined;
   }
 
   /** After it was done `times` times. */

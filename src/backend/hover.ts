@@ -23,6 +23,8 @@ export class Hover {
   #misses = 0;
   #skipped = 0;
   #probeEvery: number = PROBE_EVERY.first;
+  /** So long was waited in vain. */
+  #missedLooks = 0;
 
   constructor(cost: BellCost) {
     this.#cost = cost;
@@ -31,7 +33,7 @@ export class Hover {
   /** True when the guest has written more. Ends early when that fills half of the ring, or no more comes behind it. */
   waitForOutput(ring: Pick<BackendRing, 'outPending'>): boolean {
     if (!this.#paysNow()) return false;
-    const startMs = this.#cost.looks.start();
+    const startMs = this.#startLooking();
     let pending = 0;
     let done = 0;
     for (let limit = this.#cost.worthLooks; done < limit && pending < OUT_BYTES / 2; done++) {
@@ -46,7 +48,7 @@ export class Hover {
   waitForRoom(ring: Pick<BackendRing, 'inPending'>): void {
     // A guest that takes everything when it is rung, as a simulated one does, costs no more than this.
     if (ring.inPending() <= IN_BYTES / 2 || !this.#paysNow()) return;
-    const startMs = this.#cost.looks.start();
+    const startMs = this.#startLooking();
     const limit = this.#cost.worthLooks;
     let done = 0;
     while (done < limit && ring.inPending() > IN_BYTES / 2) done++;
@@ -54,15 +56,26 @@ export class Hover {
   }
 
   #paysNow(): boolean {
-    if (this.#misses >= MAX_MISSES && ++this.#skipped < this.#probeEvery) return false;
+    // What was too short may pay now that it is known to be cheaper.
+    const longer = this.#cost.worthLooks >= 2 * this.#missedLooks;
+    if (this.#misses >= MAX_MISSES && !longer && ++this.#skipped < this.#probeEvery) return false;
     this.#skipped = 0;
     return true;
+  }
+
+  /**
+   * After a miss always measured: what is known of looks may be from before they were compiled, and then waits are too short
+   * to succeed, and soon too seldom to tell.
+   */
+  #startLooking(): number | undefined {
+    return this.#cost.looks.start(this.#misses > 0);
   }
 
   #note(hit: boolean, looks: number, startMs: number | undefined): boolean {
     if (startMs !== undefined && looks >= LOOKS_OF_A_MEASUREMENT) this.#cost.looks.end(startMs, looks);
     if (hit) this.#probeEvery = PROBE_EVERY.first;
     else if (this.#misses >= MAX_MISSES) this.#probeEvery = Math.min(2 * this.#probeEvery, PROBE_EVERY.last);
+    if (!hit) this.#missedLooks = looks;
     this.#misses = hit ? 0 : this.#misses + 1;
     return hit;
   }

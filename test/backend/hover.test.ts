@@ -69,4 +69,34 @@ describe('waiting for a guest that is writing', () => {
     while (!hover.waitForOutput(new GrowingRing(0, OUT_BYTES)));
     expect(looksOf(4)).toBe(first);
   });
+
+  it('learns that looks have become cheap though it waits in vain, and waits longer at once', () => {
+    let nowMs = 0;
+    let lookUs = 3.3; // as long as the engine interprets
+    const cost = new BellCost(() => nowMs);
+    const bell = cost.bells.start() ?? 0;
+    nowMs += 0.11;
+    cost.bells.end(bell);
+    const hover = new Hover(cost);
+    let looks = 0;
+    const ring = {
+      outPending: () => {
+        looks++;
+        nowMs += lookUs / 1000;
+        return looks < 5000 ? 0 : OUT_BYTES;
+      },
+    };
+    const attempt = (): boolean => {
+      looks = 0;
+      return hover.waitForOutput(ring);
+    };
+    for (let i = 0; i < 10; i++) expect(attempt()).toBe(false);
+    expect(cost.worthLooks).toBe(267);
+    lookUs = 0.13;
+    let attempts = 1;
+    while (!attempt()) attempts++;
+    // One probe that measures, and the next time it pays.
+    expect(attempts).toBeLessThanOrEqual(130);
+    expect(cost.worthLooks).toBeGreaterThan(6000);
+  });
 });
