@@ -34,7 +34,7 @@ export class GuestRing {
   /** Copies as much of `source` from `from` on as there is room for; the caller notifies. */
   writeOut(source: Uint8Array, from: number): number | typeof ILLEGAL {
     const { bytes, words } = this.#page;
-    const producer = Atomics.load(words, WORD.outProd) >>> 0;
+    const producer = (words[WORD.outProd] ?? 0) >>> 0;
     const used = indexDistance(producer, Atomics.load(words, WORD.outCons) >>> 0);
     if (used > OUT_BYTES) return this.#screwed();
     const count = Math.min(OUT_BYTES - used, source.length - from);
@@ -54,10 +54,11 @@ export class GuestRing {
    */
   peekIn(target: Uint8Array, at = 0): number | typeof ILLEGAL {
     const { bytes, words } = this.#page;
-    const consumer = Atomics.load(words, WORD.inCons) >>> 0;
+    const consumer = (words[WORD.inCons] ?? 0) >>> 0;
     const used = indexDistance(Atomics.load(words, WORD.inProd) >>> 0, consumer);
     if (used > IN_BYTES) return this.#screwed();
     const count = Math.min(used, target.length - at);
+    if (count === 0) return 0;
     const start = consumer & (IN_BYTES - 1);
     const first = Math.min(count, IN_BYTES - start);
     const full = count === IN_BYTES;
@@ -69,7 +70,7 @@ export class GuestRing {
   /** Gives room back to the backend; the caller notifies. */
   consumeIn(count: number): void {
     const { words } = this.#page;
-    Atomics.store(words, WORD.inCons, ((Atomics.load(words, WORD.inCons) >>> 0) + count) | 0);
+    Atomics.store(words, WORD.inCons, ((words[WORD.inCons] ?? 0) + count) | 0);
   }
 
   #screwed(): typeof ILLEGAL {
