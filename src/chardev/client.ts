@@ -4,6 +4,7 @@
  */
 import { readSync } from 'node:fs';
 import { type Server, Socket } from 'node:net';
+import { alignedBytes } from '../sys/memory.js';
 import { shutdownRead } from '../sys/shutdown.js';
 import { writeNow } from '../sys/write.js';
 
@@ -192,7 +193,7 @@ export class Client {
  * What all connections read into: whoever keeps bytes copies them. A buffer for each read would cost more than the read,
  * and parts of a Buffer cost more than parts of a plain array.
  */
-const readBuffer = new Uint8Array(READ_BYTES);
+const readBuffer = alignedBytes(READ_BYTES);
 
 /**
  * The same connection, read into one buffer for all. Node offers that (`onread`) for sockets it connects, not for those

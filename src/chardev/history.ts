@@ -3,6 +3,7 @@
  * For those who come late or come back. Knows no clients.
  */
 import { ChannelError } from '../base/errors.js';
+import { alignedBytes } from '../sys/memory.js';
 
 export interface HistoryOptions {
   /** How much of the beginning is kept for ever: what a guest says first is what is looked for later. */
@@ -38,10 +39,10 @@ export class History {
   readonly #start: number;
   readonly #firstLimit: number;
   readonly #recentLimit: number;
-  #first: Buffer = NOTHING;
+  #first: Uint8Array = NOTHING;
   #firstSize = 0;
   /** Circular once it has its full length; before that it grows, and nothing is gone. */
-  #recent: Buffer = NOTHING;
+  #recent: Uint8Array = NOTHING;
   #total: number;
 
   constructor(options: HistoryOptions = {}) {
@@ -137,17 +138,17 @@ export class History {
     const copy = Buffer.allocUnsafe(to - from);
     const at = (from - this.#start - this.#firstSize) % this.#recentLimit;
     const untilWrap = Math.min(copy.length, this.#recentLimit - at);
-    this.#recent.copy(copy, 0, at, at + untilWrap);
-    this.#recent.copy(copy, untilWrap, 0, copy.length - untilWrap);
+    copy.set(this.#recent.subarray(at, at + untilWrap));
+    copy.set(this.#recent.subarray(0, copy.length - untilWrap), untilWrap);
     return copy;
   }
 }
 
-function grown(storage: Buffer, neededBytes: number, limitBytes: number): Buffer {
+function grown(storage: Uint8Array, neededBytes: number, limitBytes: number): Uint8Array {
   if (neededBytes <= storage.length) return storage;
   let length = Math.max(FIRST_STORAGE_BYTES, storage.length);
   while (length < neededBytes) length *= 2;
-  const larger = Buffer.allocUnsafeSlow(Math.min(length, limitBytes));
-  storage.copy(larger);
+  const larger = alignedBytes(Math.min(length, limitBytes));
+  larger.set(storage);
   return larger;
 }

@@ -7,6 +7,7 @@ import { createServer, type OnReadOpts, type Server, Socket } from 'node:net';
 import type { GuestPage } from '../../../src/hypervisor/guest-page.js';
 import type { SimulatedHypervisor } from '../../../src/hypervisor/simulated.js';
 import { GuestRing, ILLEGAL } from '../../../src/simulation/guest-ring.js';
+import { alignedBytes } from '../../../src/sys/memory.js';
 
 const BATCH_BYTES = 65536;
 const BACKEND_DOMID = 0;
@@ -18,8 +19,8 @@ export const READS_UNTIL_BREAK = 4;
 
 /** What all ends share: one buffer to read into, and one batch toward a program, flushed before another end needs it. */
 export class GuestBuffers {
-  readonly read = new Uint8Array(BATCH_BYTES);
-  readonly batch = new Uint8Array(BATCH_BYTES);
+  readonly read = alignedBytes(BATCH_BYTES);
+  readonly batch = alignedBytes(BATCH_BYTES);
   owner: GuestEnd | undefined;
 }
 
