@@ -10,6 +10,8 @@ import { BULK_BYTES } from './hover.js';
 import { Patience, type PatienceOptions } from './patience.js';
 import type { SessionHooks } from './session-types.js';
 
+const NOTHING = new Uint8Array(0);
+
 export interface OutletOptions {
   readonly chardev: Chardev;
   readonly spool: SpoolQueue;
@@ -30,9 +32,10 @@ export class Outlet {
   #batched = 0;
   /** The newest bytes of a spool that survives us, collected there instead of in a batch. */
   #fresh = 0;
-  /** Where they are collected, and how much of it is used. Good for nothing while there are none. */
-  #reserved: Uint8Array | undefined;
+  /** Where they are collected, how much of it is used, and how much is left. */
+  #reserved: Uint8Array = NOTHING;
   #used = 0;
+  #room = 0;
   /** The client was idle, and what came for it is in the spool. */
   #mustFlush = false;
   #fromGuestBytes = 0;
@@ -73,14 +76,15 @@ export class Outlet {
    * when it takes no more for now.
    */
   take(ring: BackendRing, { patient }: { readonly patient: boolean }): number {
-    const idle = this.#chardev.connected && this.#spool.size === this.#fresh;
-    if (!idle || this.#batchLimit < OUT_BYTES) return this.#takeSpooled(ring, patient);
-    if (this.#spool.storage === 'memory') return this.#takeBatched(ring);
     const pending = ring.outPending();
     if (pending === 0) return 0;
-    if (pending < BULK_BYTES && this.#fresh === 0) return this.#takePassing(ring);
-    const room = this.#reserve(pending);
-    return room === undefined ? this.#takeSpooled(ring, patient) : this.#takeLasting(ring, room);
+    // Right behind bytes that were collected a moment ago: what was asked then holds.
+    if (this.#fresh > 0 && this.#room >= OUT_BYTES) return this.#takeLasting(ring, pending);
+    const idle = this.#chardev.connected && this.#spool.size === this.#fresh;
+    if (!idle || this.#batchLimit < OUT_BYTES) return this.#takeSpooled(ring, patient);
+    if (this.#spool.storage === 'memory') return this.#takeBatched(ring, pending);
+    if (pending < BULK_BYTES && this.#fresh === 0) return this.#takePassing(ring, pending);
+    return this.#reserve(pending) ? this.#takeLasting(ring, pending) : this.#takeSpooled(ring, patient);
   }
 
   /** Whatever was collected leaves this call's hands. */
@@ -150,13 +154,9 @@ export class Outlet {
    * write. What does not fill the ring is the end of something: it is handed on before the space is given back, so that
    * a crash may repeat but not lose it (design D23).
    */
-  #takeBatched(ring: BackendRing): number {
-    if (this.#batch === undefined) {
-      if (ring.outIsEmpty()) return 0;
-      this.#batch = this.#batches.borrow();
-    }
-    const count = ring.peekOut(this.#batch, this.#batched);
-    if (count === 0) return 0;
+  #takeBatched(ring: BackendRing, pending: number): number {
+    this.#batch ??= this.#batches.borrow();
+    const count = ring.peekOut(this.#batch, this.#batched, pending);
     this.#batched += count;
     if (count < OUT_BYTES || this.#batched + OUT_BYTES > this.#batchLimit) this.settle();
     ring.publishConsumed(count);
@@ -167,9 +167,10 @@ export class Outlet {
    * Straight from the ring into memory that survives us: then the guest may have its space back at once. What comes next
    * is between the spool and the client.
    */
-  #takeLasting(ring: BackendRing, room: Uint8Array): number {
-    const count = ring.peekOut(room, this.#used);
+  #takeLasting(ring: BackendRing, pending: number): number {
+    const count = ring.peekOut(this.#reserved, this.#used, pending);
     this.#used += count;
+    this.#room -= count;
     this.#spool.commit(count);
     this.#fresh += count;
     ring.publishConsumed(count);
@@ -178,22 +179,23 @@ export class Outlet {
   }
 
   /** For a ring and, when this one is full and more is likely, for a whole batch: making a view costs as much as a copy. */
-  #reserve(pending: number): Uint8Array | undefined {
-    const room = this.#fresh > 0 ? this.#reserved : undefined;
-    if (room !== undefined && room.length - this.#used >= OUT_BYTES) return room;
+  #reserve(pending: number): boolean {
     const most = pending === OUT_BYTES ? this.#batchLimit - this.#fresh : OUT_BYTES;
-    this.#reserved = this.#spool.reserve(most) ?? this.#spool.reserve(OUT_BYTES);
+    const reserved = this.#spool.reserve(most) ?? this.#spool.reserve(OUT_BYTES);
+    if (reserved === undefined) return false;
+    this.#reserved = reserved;
     this.#used = 0;
-    return this.#reserved;
+    this.#room = reserved.length;
+    return true;
   }
 
   /**
    * A word, no burst, for a client that is waiting: the kernel has it before the guest gets its space back, so that it need
    * not stand in the spool. What the client does not take at once does.
    */
-  #takePassing(ring: BackendRing): number {
+  #takePassing(ring: BackendRing, pending: number): number {
     const piece = this.#batches.borrow();
-    const count = ring.peekOut(piece, 0);
+    const count = ring.peekOut(piece, 0, pending);
     const bytes = piece.subarray(0, count);
     this.#tell(bytes);
     const taken = this.#write(bytes);
@@ -222,7 +224,7 @@ export class Outlet {
   #takeSpooled(ring: BackendRing, patient: boolean): number {
     this.settle();
     const piece = this.#batches.borrow();
-    const count = ring.peekOut(piece.subarray(0, this.#room(ring, patient)), 0);
+    const count = ring.peekOut(piece.subarray(0, this.#allowed(ring, patient)), 0);
     if (count > 0) this.#handOn(piece.subarray(0, count));
     this.#batches.giveBack(piece);
     if (count > 0) ring.publishConsumed(count);
@@ -231,7 +233,7 @@ export class Outlet {
     return count;
   }
 
-  #room(ring: BackendRing, patient: boolean): number {
+  #allowed(ring: BackendRing, patient: boolean): number {
     if (!patient || !this.#chardev.connected) return OUT_BYTES;
     const room = this.#spool.limitBytes - this.#spool.size;
     if (room > 0) return Math.min(room, OUT_BYTES);

@@ -32,7 +32,10 @@ export interface RingPage {
   readonly words: Int32Array;
 }
 
-/** Bytes between two free-running counters; the subtraction must wrap at 2^32. */
+/**
+ * Bytes between two free-running counters; the subtraction must wrap at 2^32. The counters may be signed, as they stand in
+ * the page: the engine has small integers only for those.
+ */
 export function indexDistance(producer: number, consumer: number): number {
   return (producer - consumer) >>> 0;
 }
@@ -49,6 +52,7 @@ export interface RingPosition {
 export class BackendRing {
   readonly #bytes: Uint8Array;
   readonly #words: Int32Array;
+  /** Signed, as in the page. */
   #outCons: number;
   #inProd: number;
   #illegal = 0;
@@ -58,8 +62,8 @@ export class BackendRing {
   constructor(page: RingPage) {
     this.#bytes = page.bytes;
     this.#words = page.words;
-    this.#outCons = Atomics.load(this.#words, WORD.outCons) >>> 0;
-    this.#inProd = Atomics.load(this.#words, WORD.inProd) >>> 0;
+    this.#outCons = Atomics.load(this.#words, WORD.outCons);
+    this.#inProd = Atomics.load(this.#words, WORD.inProd);
   }
 
   /** How often the guest's index was one that no correct guest can publish. */
@@ -69,25 +73,25 @@ export class BackendRing {
 
   /** Our free-running counter of bytes taken from the guest. */
   get outConsumed(): number {
-    return this.#outCons;
+    return this.#outCons >>> 0;
   }
 
   get inProduced(): number {
-    return this.#inProd;
+    return this.#inProd >>> 0;
   }
 
   isAt({ outConsumed, inProduced }: RingPosition): boolean {
-    return this.#outCons === outConsumed >>> 0 && this.#inProd === inProduced >>> 0;
+    return this.#outCons === (outConsumed | 0) && this.#inProd === (inProduced | 0);
   }
 
   /** True when the guest has taken everything that was written to it. An illegal index is no such proof. */
   inConsumed(): boolean {
-    return Atomics.load(this.#words, WORD.inCons) >>> 0 === this.#inProd;
+    return Atomics.load(this.#words, WORD.inCons) === this.#inProd;
   }
 
   /** Bytes for the guest that it has not taken; all that fit while its index is illegal. */
   inPending(): number {
-    return Math.min(indexDistance(this.#inProd, Atomics.load(this.#words, WORD.inCons) >>> 0), IN_BYTES);
+    return Math.min(indexDistance(this.#inProd, Atomics.load(this.#words, WORD.inCons)), IN_BYTES);
   }
 
   /** Tells a guest that knows the connection byte that somebody serves the ring; a fresh page says so by itself. */
@@ -98,10 +102,10 @@ export class BackendRing {
   /**
    * Copies what the guest has written into `target` at `at`, as much as fits, and returns the count. The guest does not
    * get the space back before `publishConsumed`: hand the bytes on first, so that a crash can repeat but not lose them.
+   * `pending`: what `outPending` said, so that the guest's index need not be loaded again.
    */
-  peekOut(target: Uint8Array, at: number): number {
-    const used = this.#loadDistance(WORD.outProd, this.#outCons, OUT_BYTES);
-    const count = Math.min(used, target.length - at);
+  peekOut(target: Uint8Array, at: number, pending = this.outPending()): number {
+    const count = Math.min(pending, target.length - at);
     if (count === 0) return 0;
     const start = this.#outCons & (OUT_BYTES - 1);
     const first = Math.min(count, OUT_BYTES - start);
@@ -123,14 +127,13 @@ export class BackendRing {
 
   /** Gives `count` bytes of space back to the guest; the caller notifies. `count` is what `peekOut` returned. */
   publishConsumed(count: number): void {
-    this.#outCons = (this.#outCons + count) >>> 0;
-    Atomics.store(this.#words, WORD.outCons, this.#outCons | 0);
+    this.#outCons = (this.#outCons + count) | 0;
+    Atomics.store(this.#words, WORD.outCons, this.#outCons);
   }
 
   /** Room toward the guest; 0 while the guest's index is illegal. */
   inSpace(): number {
-    const consumed = Atomics.load(this.#words, WORD.inCons) >>> 0;
-    const used = indexDistance(this.#inProd, consumed);
+    const used = indexDistance(this.#inProd, Atomics.load(this.#words, WORD.inCons));
     if (used > IN_BYTES) {
       this.#illegal++;
       return 0;
@@ -148,8 +151,8 @@ export class BackendRing {
     const whole = first === source.length;
     this.#bytes.set(whole ? source : inParts[0].cut(source, from, first, full), OFFSET.in + start);
     if (first < count) this.#bytes.set(inParts[1].cut(source, from + first, count - first, full), OFFSET.in);
-    this.#inProd = (this.#inProd + count) >>> 0;
-    Atomics.store(this.#words, WORD.inProd, this.#inProd | 0);
+    this.#inProd = (this.#inProd + count) | 0;
+    Atomics.store(this.#words, WORD.inProd, this.#inProd);
     return count;
   }
 
@@ -166,7 +169,7 @@ export class BackendRing {
   }
 
   #loadDistance(producerWord: number, consumer: number, limit: number): number {
-    const used = indexDistance(Atomics.load(this.#words, producerWord) >>> 0, consumer);
+    const used = indexDistance(Atomics.load(this.#words, producerWord), consumer);
     if (used <= limit) return used;
     this.#illegal++;
     return 0;

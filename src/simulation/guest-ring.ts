@@ -28,14 +28,14 @@ export class GuestRing {
   /** Bytes the backend has not taken yet. */
   get outUsed(): number {
     const { words } = this.#page;
-    return indexDistance(Atomics.load(words, WORD.outProd) >>> 0, Atomics.load(words, WORD.outCons) >>> 0);
+    return indexDistance(Atomics.load(words, WORD.outProd), Atomics.load(words, WORD.outCons));
   }
 
   /** Copies as much of `source` from `from` on as there is room for; the caller notifies. */
   writeOut(source: Uint8Array, from: number): number | typeof ILLEGAL {
     const { bytes, words } = this.#page;
-    const producer = (words[WORD.outProd] ?? 0) >>> 0;
-    const used = indexDistance(producer, Atomics.load(words, WORD.outCons) >>> 0);
+    const producer = words[WORD.outProd] ?? 0;
+    const used = indexDistance(producer, Atomics.load(words, WORD.outCons));
     if (used > OUT_BYTES) return this.#screwed();
     const count = Math.min(OUT_BYTES - used, source.length - from);
     if (count === 0) return 0;
@@ -54,8 +54,8 @@ export class GuestRing {
    */
   peekIn(target: Uint8Array, at = 0): number | typeof ILLEGAL {
     const { bytes, words } = this.#page;
-    const consumer = (words[WORD.inCons] ?? 0) >>> 0;
-    const used = indexDistance(Atomics.load(words, WORD.inProd) >>> 0, consumer);
+    const consumer = words[WORD.inCons] ?? 0;
+    const used = indexDistance(Atomics.load(words, WORD.inProd), consumer);
     if (used > IN_BYTES) return this.#screwed();
     const count = Math.min(used, target.length - at);
     if (count === 0) return 0;
