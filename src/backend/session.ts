@@ -204,7 +204,7 @@ export class ChannelSession implements ChardevEvents {
 
   /** True while client bytes are held back because the guest has not spoken yet. */
   get silent(): boolean {
-    return !this.#mayWrite;
+    return !this.#mayWrite();
   }
 
   /** As in `figures`, for who asks at every piece. */
@@ -226,7 +226,8 @@ export class ChannelSession implements ChardevEvents {
 
   // -------------------------------------------------------------------------------------------------------------------
 
-  get #mayWrite(): boolean {
+  /** No getter: the engine calls into its runtime for a private one. */
+  #mayWrite(): boolean {
     return this.#speakFirst || this.#spoken || this.#guestOpen === true;
   }
 
@@ -263,7 +264,7 @@ export class ChannelSession implements ChardevEvents {
     if (this.#answering && !ring.inConsumed()) return 0;
     this.#answering = false;
     if (this.#nonce !== undefined) return this.#answer(ring, this.#nonce);
-    if (this.#input.size === 0 || !this.#mayWrite) return 0;
+    if (this.#input.size === 0 || !this.#mayWrite()) return 0;
     const count = this.#input.drainTo(ring);
     this.#figures.toGuestBytes += count;
     if (count > 0 && this.#input.size === 0) this.#chardev.resumeInput();
