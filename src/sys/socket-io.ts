@@ -64,12 +64,12 @@ export class SocketIo {
   }
 
   /** Bytes read, 0 at the end of the stream, or a negative errno. */
-  read(fd: number, target: Buffer): number {
+  read(fd: number, target: Uint8Array): number {
     return this.#calls.read(fd, target, target.length);
   }
 
   /** Bytes written, or a negative errno. */
-  write(fd: number, source: Buffer, length: number): number {
+  write(fd: number, source: Uint8Array, length: number): number {
     return this.#calls.write(fd, source, length);
   }
 
@@ -96,7 +96,7 @@ export class SocketIo {
   }
 }
 
-type Transfer = (fd: number, bytes: Buffer, length: number) => number;
+type Transfer = (fd: number, bytes: Uint8Array, length: number) => number;
 
 function loadCalls() {
   const koffi = loadKoffi();

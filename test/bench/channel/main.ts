@@ -276,7 +276,7 @@ async function main(): Promise<number> {
     return 2;
   }
   const rounds = Number(values.rounds);
-  const references: Reference[] = values.least ? ['plain', 'least'] : ['plain'];
+  const references: Reference[] = values.least ? ['bare', 'least'] : ['bare'];
   const machine = `${cpus()[0]?.model ?? 'unknown CPU'}, ${availableParallelism()} CPUs, Node ${process.version}`;
   if (!json) console.log(machine);
   const tables: { readonly placement: Placement; readonly results: readonly Result[] }[] = [];

@@ -14,7 +14,7 @@ const everyCpu = `0-${availableParallelism() - 1}`;
 const RELAY_CPU: Readonly<Record<Placement, string>> = { pinned: '0', apart: '0', free: everyCpu };
 const LOAD_CPU: Readonly<Record<Placement, string>> = { pinned: '0', apart: '1', free: everyCpu };
 const relayProgram = join(import.meta.dirname, 'relay.js');
-const plainProgram = join(import.meta.dirname, 'plain.js');
+const bareProgram = join(import.meta.dirname, 'bare.js');
 
 function place(cpu: string, program: string, args: readonly string[]): ChildProcess {
   return spawn('taskset', ['-c', cpu, program, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -124,7 +124,7 @@ export interface PeerSetting {
 
 function peerCommand({ subject, host, limit }: PeerSetting, folder: string): [program: string, args: string[]] {
   if (subject === 'least') return [limit, [folder]];
-  if (subject === 'plain') return [process.execPath, [plainProgram, folder]];
+  if (subject === 'bare') return [process.execPath, [bareProgram, folder]];
   const size = subject === 'socat-64k' ? ['-b65536'] : [];
   const hostEnd = { socket: `UNIX-LISTEN:${join(folder, 'h0')}`, pty: `PTY,link=${join(folder, 'h0')},raw,echo=0` };
   return ['socat', [...size, `UNIX-LISTEN:${join(folder, 'g0')}`, hostEnd[host]]];

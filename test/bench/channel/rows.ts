@@ -1,18 +1,18 @@
 /** What is measured, and how good ours must be. Data only. */
 
 /**
- * Beside the peers: `plain`, a Node program that copies and has no ring (plain.ts), to see what is Node's own price, and
- * `least`, a C program that does what cannot be left out (limit.c), to see what can be reached at all.
+ * Beside the peers: `bare`, a Node program that does what cannot be left out (bare.ts), to see what is Node's price and what ours, and
+ * `least`, the same in C (limit.c), to see what can be reached at all.
  */
-export type Reference = 'plain' | 'least';
+export type Reference = 'bare' | 'least';
 export type Subject = 'ours' | 'socat' | 'socat-64k' | Reference;
 
 export const SUBJECT_NAMES: Readonly<Record<Subject, string>> = {
   ours: 'ours',
   socat: 'socat',
   'socat-64k': 'socat -b65536',
-  plain: 'plain Node, no ring',
-  least: 'the least: ring and system calls',
+  bare: 'the least in Node',
+  least: 'the least in C',
 };
 
 /**
@@ -33,7 +33,7 @@ export interface Measure {
   readonly served: number;
   /** What stands at the host's side. */
   readonly host?: HostEnd;
-  /** plain.ts and limit.c can do it, too. */
+  /** bare.ts and limit.c can do it, too. */
   readonly hasReferences?: true;
   /** Guests stop now and then, as if each had a processor of its own: what others wait for is the backend then. */
   readonly breaks?: true;
