@@ -14,6 +14,8 @@ import type { SessionHooks, SessionOptions, SessionState } from './session-types
 
 /** Ring turns in one go: 128 KiB from the guest, then others get theirs. */
 const MAX_TURNS = 64;
+/** Made once: a turn should leave nothing for the garbage collector. */
+const PATIENTLY: { readonly patient: boolean } = { patient: true };
 /** Of this machine, and so for all. */
 const bellCost = new BellCost();
 
@@ -254,8 +256,8 @@ export class ChannelSession implements ChardevEvents {
     this.#doorbell?.notify();
   }
 
-  #drain(ring: BackendRing, { patient } = { patient: true }): number {
-    const count = this.#outlet.take(ring, { patient });
+  #drain(ring: BackendRing, how = PATIENTLY): number {
+    const count = this.#outlet.take(ring, how);
     if (count > 0) this.#spoken = true;
     return count;
   }
