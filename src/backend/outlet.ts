@@ -32,10 +32,9 @@ export class Outlet {
   #batched = 0;
   /** The newest bytes of a spool that survives us, collected there instead of in a batch. */
   #fresh = 0;
-  /** Where they are collected, how much of it is used, and how much is left. */
+  /** Where they are collected, and how much of it is used. Good for nothing while there are none. */
   #reserved: Uint8Array = NOTHING;
   #used = 0;
-  #room = 0;
   /** The client was idle, and what came for it is in the spool. */
   #mustFlush = false;
   #fromGuestBytes = 0;
@@ -79,7 +78,7 @@ export class Outlet {
     const pending = ring.outPending();
     if (pending === 0) return 0;
     // Right behind bytes that were collected a moment ago: what was asked then holds.
-    if (this.#fresh > 0 && this.#room >= OUT_BYTES) return this.#takeLasting(ring, pending);
+    if (this.#fresh > 0 && this.#reserved.length - this.#used >= OUT_BYTES) return this.#takeLasting(ring, pending);
     const idle = this.#chardev.connected && this.#spool.size === this.#fresh;
     if (!idle || this.#batchLimit < OUT_BYTES) return this.#takeSpooled(ring, patient);
     if (this.#spool.storage === 'memory') return this.#takeBatched(ring, pending);
@@ -170,7 +169,6 @@ export class Outlet {
   #takeLasting(ring: BackendRing, pending: number): number {
     const count = ring.peekOut(this.#reserved, this.#used, pending);
     this.#used += count;
-    this.#room -= count;
     this.#spool.commit(count);
     this.#fresh += count;
     ring.publishConsumed(count);
@@ -185,7 +183,6 @@ export class Outlet {
     if (reserved === undefined) return false;
     this.#reserved = reserved;
     this.#used = 0;
-    this.#room = reserved.length;
     return true;
   }
 

@@ -1,8 +1,8 @@
 /** What is measured, and how good ours must be. Data only. */
 
 /**
- * Beside the peers: `bare`, a Node program that does what cannot be left out (bare.ts), to see what is Node's price and what ours, and
- * `least`, the same in C (limit.c), to see what can be reached at all.
+ * Beside the peers: `bare`, a Node program that does what cannot be left out (bare.ts), to see what is Node's price and
+ * what ours, and `least`, the same in C (limit.c), to see what can be reached at all.
  */
 export type Reference = 'bare' | 'least';
 export type Subject = 'ours' | 'socat' | 'socat-64k' | Reference;
