@@ -31,27 +31,27 @@ export class Hover {
   }
 
   /** True when the guest has written more. Ends early when that fills half of the ring, or no more comes behind it. */
-  waitForOutput(ring: Pick<BackendRing, 'outPending'>): boolean {
+  waitForOutput(ring: Pick<BackendRing, 'watchOut'>): boolean {
     if (!this.#paysNow()) return false;
     const startMs = this.#startLooking();
     let pending = 0;
     let done = 0;
     for (let limit = this.#cost.worthLooks; done < limit && pending < OUT_BYTES / 2; done++) {
       const before = pending;
-      pending = ring.outPending();
+      pending = ring.watchOut();
       if (before === 0 && pending > 0) limit = Math.min(limit, done + LEAST_LOOKS);
     }
     return this.#note(pending > 0, done, startMs);
   }
 
   /** Ends when the guest has taken so much that half of the ring is free. */
-  waitForRoom(ring: Pick<BackendRing, 'inPending'>): void {
+  waitForRoom(ring: Pick<BackendRing, 'inPending' | 'watchIn'>): void {
     // A guest that takes everything when it is rung, as a simulated one does, costs no more than this.
     if (ring.inPending() <= IN_BYTES / 2 || !this.#paysNow()) return;
     const startMs = this.#startLooking();
     const limit = this.#cost.worthLooks;
     let done = 0;
-    while (done < limit && ring.inPending() > IN_BYTES / 2) done++;
+    while (done < limit && ring.watchIn() > IN_BYTES / 2) done++;
     this.#note(done < limit, done, startMs);
   }
 

@@ -4,6 +4,7 @@
  * and checked. Source: xen:xen/include/public/io/console.h.
  */
 import { Cuts } from './cuts.js';
+import { indexDistance, loadIndex, storeIndex, watchIndex } from './indices.js';
 
 export const PAGE_BYTES = 4096;
 /** Host to guest. */
@@ -32,14 +33,6 @@ export interface RingPage {
   readonly words: Int32Array;
 }
 
-/**
- * Bytes between two free-running counters; the subtraction must wrap at 2^32. The counters may be signed, as they stand in
- * the page: the engine has small integers only for those.
- */
-export function indexDistance(producer: number, consumer: number): number {
-  return (producer - consumer) >>> 0;
-}
-
 /** Of what goes into rings, in two parts where it goes over the end: for all rings, because one is filled at a time. */
 const inParts = [new Cuts(IN_BYTES), new Cuts(IN_BYTES)] as const;
 
@@ -62,8 +55,8 @@ export class BackendRing {
   constructor(page: RingPage) {
     this.#bytes = page.bytes;
     this.#words = page.words;
-    this.#outCons = Atomics.load(this.#words, WORD.outCons);
-    this.#inProd = Atomics.load(this.#words, WORD.inProd);
+    this.#outCons = loadIndex(this.#words, WORD.outCons);
+    this.#inProd = loadIndex(this.#words, WORD.inProd);
   }
 
   /** How often the guest's index was one that no correct guest can publish. */
@@ -86,12 +79,17 @@ export class BackendRing {
 
   /** True when the guest has taken everything that was written to it. An illegal index is no such proof. */
   inConsumed(): boolean {
-    return Atomics.load(this.#words, WORD.inCons) === this.#inProd;
+    return loadIndex(this.#words, WORD.inCons) === this.#inProd;
   }
 
   /** Bytes for the guest that it has not taken; all that fit while its index is illegal. */
   inPending(): number {
-    return Math.min(indexDistance(this.#inProd, Atomics.load(this.#words, WORD.inCons)), IN_BYTES);
+    return Math.min(indexDistance(this.#inProd, loadIndex(this.#words, WORD.inCons)), IN_BYTES);
+  }
+
+  /** As `inPending`, for who looks again and again until it changes. */
+  watchIn(): number {
+    return Math.min(indexDistance(this.#inProd, watchIndex(this.#words, WORD.inCons)), IN_BYTES);
   }
 
   /** Tells a guest that knows the connection byte that somebody serves the ring; a fresh page says so by itself. */
@@ -118,7 +116,12 @@ export class BackendRing {
 
   /** Bytes that the guest has written and that are still to be taken; an illegal index offers nothing. */
   outPending(): number {
-    return this.#loadDistance(WORD.outProd, this.#outCons, OUT_BYTES);
+    return this.#legalOut(loadIndex(this.#words, WORD.outProd));
+  }
+
+  /** As `outPending`, for who looks again and again until it changes. */
+  watchOut(): number {
+    return this.#legalOut(watchIndex(this.#words, WORD.outProd));
   }
 
   outIsEmpty(): boolean {
@@ -128,12 +131,12 @@ export class BackendRing {
   /** Gives `count` bytes of space back to the guest; the caller notifies. `count` is what `peekOut` returned. */
   publishConsumed(count: number): void {
     this.#outCons = (this.#outCons + count) | 0;
-    Atomics.store(this.#words, WORD.outCons, this.#outCons);
+    storeIndex(this.#words, WORD.outCons, this.#outCons);
   }
 
   /** Room toward the guest; 0 while the guest's index is illegal. */
   inSpace(): number {
-    const used = indexDistance(this.#inProd, Atomics.load(this.#words, WORD.inCons));
+    const used = indexDistance(this.#inProd, loadIndex(this.#words, WORD.inCons));
     if (used > IN_BYTES) {
       this.#illegal++;
       return 0;
@@ -152,7 +155,7 @@ export class BackendRing {
     this.#bytes.set(whole ? source : inParts[0].cut(source, from, first, full), OFFSET.in + start);
     if (first < count) this.#bytes.set(inParts[1].cut(source, from + first, count - first, full), OFFSET.in);
     this.#inProd = (this.#inProd + count) | 0;
-    Atomics.store(this.#words, WORD.inProd, this.#inProd);
+    storeIndex(this.#words, WORD.inProd, this.#inProd);
     return count;
   }
 
@@ -168,9 +171,9 @@ export class BackendRing {
     return OUT_BYTES;
   }
 
-  #loadDistance(producerWord: number, consumer: number, limit: number): number {
-    const used = indexDistance(Atomics.load(this.#words, producerWord), consumer);
-    if (used <= limit) return used;
+  #legalOut(producer: number): number {
+    const used = indexDistance(producer, this.#outCons);
+    if (used <= OUT_BYTES) return used;
     this.#illegal++;
     return 0;
   }

@@ -7,10 +7,7 @@
 export interface GrantedPage {
   /** The 4096 bytes. */
   readonly bytes: Uint8Array;
-  /**
-   * The same page as 1024 words, for Atomics.load and Atomics.store: the only accesses with a guaranteed order.
-   * Signed view; indices are `>>> 0`.
-   */
+  /** The same page as 1024 signed words. How to load and store indices in it: src/console/indices.ts. */
   readonly words: Int32Array;
   /** Unmaps. A second call does nothing. */
   release(): void;

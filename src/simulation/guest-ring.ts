@@ -3,7 +3,8 @@
  * is remembered. Knows no tty. Source: linux:drivers/tty/hvc/hvc_xen.c (__write_console, domU_read_console).
  */
 import { Cuts } from '../console/cuts.js';
-import { IN_BYTES, indexDistance, OFFSET, OUT_BYTES, WORD } from '../console/ring.js';
+import { indexDistance, loadIndex, storeIndex } from '../console/indices.js';
+import { IN_BYTES, OFFSET, OUT_BYTES, WORD } from '../console/ring.js';
 import type { GuestPage } from '../hypervisor/guest-page.js';
 
 /** What Linux calls -EINVAL: the backend published an index that no correct backend can publish. */
@@ -28,14 +29,14 @@ export class GuestRing {
   /** Bytes the backend has not taken yet. */
   get outUsed(): number {
     const { words } = this.#page;
-    return indexDistance(Atomics.load(words, WORD.outProd), Atomics.load(words, WORD.outCons));
+    return indexDistance(loadIndex(words, WORD.outProd), loadIndex(words, WORD.outCons));
   }
 
   /** Copies as much of `source` from `from` on as there is room for; the caller notifies. */
   writeOut(source: Uint8Array, from: number): number | typeof ILLEGAL {
     const { bytes, words } = this.#page;
     const producer = words[WORD.outProd] ?? 0;
-    const used = indexDistance(producer, Atomics.load(words, WORD.outCons));
+    const used = indexDistance(producer, loadIndex(words, WORD.outCons));
     if (used > OUT_BYTES) return this.#screwed();
     const count = Math.min(OUT_BYTES - used, source.length - from);
     if (count === 0) return 0;
@@ -44,7 +45,7 @@ export class GuestRing {
     const full = count === OUT_BYTES;
     bytes.set(outParts[0].cut(source, from, first, full), OFFSET.out + start);
     if (first < count) bytes.set(outParts[1].cut(source, from + first, count - first, full), OFFSET.out);
-    Atomics.store(words, WORD.outProd, (producer + count) | 0);
+    storeIndex(words, WORD.outProd, (producer + count) | 0);
     return count;
   }
 
@@ -55,7 +56,7 @@ export class GuestRing {
   peekIn(target: Uint8Array, at = 0): number | typeof ILLEGAL {
     const { bytes, words } = this.#page;
     const consumer = words[WORD.inCons] ?? 0;
-    const used = indexDistance(Atomics.load(words, WORD.inProd), consumer);
+    const used = indexDistance(loadIndex(words, WORD.inProd), consumer);
     if (used > IN_BYTES) return this.#screwed();
     const count = Math.min(used, target.length - at);
     if (count === 0) return 0;
@@ -70,7 +71,7 @@ export class GuestRing {
   /** Gives room back to the backend; the caller notifies. */
   consumeIn(count: number): void {
     const { words } = this.#page;
-    Atomics.store(words, WORD.inCons, ((words[WORD.inCons] ?? 0) + count) | 0);
+    storeIndex(words, WORD.inCons, ((words[WORD.inCons] ?? 0) + count) | 0);
   }
 
   #screwed(): typeof ILLEGAL {

@@ -14,7 +14,7 @@ class GrowingRing {
     this.#bytes = bytes;
   }
 
-  outPending(): number {
+  watchOut(): number {
     this.looks++;
     return Math.max(0, this.looks - this.#after) * this.#bytes;
   }
@@ -42,12 +42,13 @@ describe('waiting for a guest that is writing', () => {
 
   it('goes on while the guest reads, until half of the ring is free', () => {
     let looks = 0;
-    const lookAt = (pending: () => number) => ({
-      inPending: () => {
+    const lookAt = (pending: () => number) => {
+      const look = (): number => {
         looks++;
         return pending();
-      },
-    });
+      };
+      return { inPending: look, watchIn: look };
+    };
     // 16 bytes at a time, as Linux takes them.
     const reading = (): number => Math.max(0, IN_BYTES - 16 * Math.floor(looks / 3));
     new Hover(new BellCost(() => 0)).waitForRoom(lookAt(reading));
@@ -80,7 +81,7 @@ describe('waiting for a guest that is writing', () => {
     const hover = new Hover(cost);
     let looks = 0;
     const ring = {
-      outPending: () => {
+      watchOut: () => {
         looks++;
         nowMs += lookUs / 1000;
         return looks < 5000 ? 0 : OUT_BYTES;

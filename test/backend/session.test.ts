@@ -4,29 +4,39 @@ import { BatchBuffers } from '../../src/backend/batch.js';
 import { MAX_IDLE_EVENTS } from '../../src/backend/doorbell.js';
 import { PATIENCE_BYTES, PATIENCE_MS } from '../../src/backend/patience.js';
 import type { OverflowPolicy } from '../../src/chardev/spool.js';
+import * as indices from '../../src/console/indices.js';
 import { IN_BYTES, OUT_BYTES } from '../../src/console/ring.js';
 import { GuestRing } from '../support/guest-ring.js';
 import { SessionBench } from '../support/session-bench.js';
+
+vi.mock(import('../../src/console/indices.js'), { spy: true });
 
 const pattern = (length: number, seed = 1): Buffer =>
   Buffer.from(Array.from({ length }, (_, i) => (i * 31 + seed * 17 + (i >> 8)) & 255));
 
 /** Runs `body` while another processor works: `act` comes before every look of ours at an index. */
 function beside(act: () => void, body: () => void): void {
-  const load = Atomics.load.bind(Atomics);
   let acting = false;
-  const spy = vi.spyOn(Atomics, 'load').mockImplementation(((words: Int32Array, index: number) => {
-    if (!acting) {
-      acting = true;
-      act();
-      acting = false;
-    }
-    return load(words, index);
-  }) as typeof Atomics.load);
+  let looks = 0;
+  const actOnce = (): void => {
+    looks++;
+    if (acting) return;
+    acting = true;
+    act();
+    acting = false;
+  };
+  const look = (words: Int32Array, at: number): number => {
+    actOnce();
+    return words[at] ?? Number.NaN;
+  };
+  vi.mocked(indices.loadIndex).mockImplementation(look);
+  vi.mocked(indices.watchIndex).mockImplementation(look);
   try {
     body();
+    expect(looks).toBeGreaterThan(0);
   } finally {
-    spy.mockRestore();
+    vi.mocked(indices.loadIndex).mockReset();
+    vi.mocked(indices.watchIndex).mockReset();
   }
 }
 

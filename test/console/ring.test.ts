@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BackendRing, IN_BYTES, indexDistance, OFFSET, OUT_BYTES, WORD } from '../../src/console/ring.js';
+import { indexDistance } from '../../src/console/indices.js';
+import { BackendRing, IN_BYTES, OFFSET, OUT_BYTES, WORD } from '../../src/console/ring.js';
 import { GuestRing } from '../support/guest-ring.js';
 
 const pattern = (length: number, seed = 0): Buffer =>

@@ -5,8 +5,9 @@
 import { linkSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../../src/base/clock.js';
+import { indexDistance } from '../../src/console/indices.js';
 import { frontendPath } from '../../src/console/layout.js';
-import { indexDistance, OFFSET, OUT_BYTES, WORD } from '../../src/console/ring.js';
+import { OFFSET, OUT_BYTES, WORD } from '../../src/console/ring.js';
 import { GuestPage } from '../../src/hypervisor/guest-page.js';
 import type { SimulatedHypervisor } from '../../src/hypervisor/simulated.js';
 import type { SimulatedDomain } from '../../src/simulation/simulated-domain.js';

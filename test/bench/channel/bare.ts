@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { descriptorOf } from '../../../src/chardev/client.js';
+import { indexDistance, loadIndex, storeIndex } from '../../../src/console/indices.js';
 import { IN_BYTES, OFFSET, OUT_BYTES, PAGE_BYTES, WORD } from '../../../src/console/ring.js';
 import { alignedBytes } from '../../../src/sys/memory.js';
 import { openSocketIo, type SocketIo } from '../../../src/sys/socket-io.js';
@@ -50,10 +51,10 @@ function throughRing({ ring, producer, consumer, source, batch, pieces }: Direct
     const piece = pieces[index] ?? source;
     const part = at + ring.length <= count ? piece : piece.subarray(0, count - at);
     ring.set(part);
-    Atomics.store(words, producer, (Atomics.load(words, producer) + part.length) | 0);
-    const pending = (Atomics.load(words, producer) - Atomics.load(words, consumer)) >>> 0;
+    storeIndex(words, producer, (loadIndex(words, producer) + part.length) | 0);
+    const pending = indexDistance(loadIndex(words, producer), loadIndex(words, consumer));
     batch.set(pending === ring.length ? ring : ring.subarray(0, pending), at);
-    Atomics.store(words, consumer, (Atomics.load(words, consumer) + pending) | 0);
+    storeIndex(words, consumer, (loadIndex(words, consumer) + pending) | 0);
   }
 }
 
