@@ -5,7 +5,7 @@ const all = listScenarios();
 /** Where the two xenstored differ in a way that channels can feel: the order of directories and of events. */
 const STORE_DEPENDENT = ['60-seven', '70-cycles', '86-comes-back'];
 /** The slow ones with a guest of their own, and so many others that both boots take the same time. */
-const SECOND = ['82-rename', '85-save-restore', '95-guest-agent', '96-guest-package'];
+const SECOND = ['72-killed-cycles', '82-rename', '85-save-restore', '95-guest-agent', '96-guest-package'];
 const UNDER_SYSTEMD = ['97-dom0-units'];
 /** Compares speeds. */
 const MEASURING = ['90-compare'];
