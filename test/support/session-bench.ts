@@ -9,6 +9,10 @@ import { FakeChardev } from './fake-chardev.js';
 import { FakeClock } from './fake-clock.js';
 import { GuestRing } from './guest-ring.js';
 
+/** Bytes of which no two pieces in a row are alike. */
+export const pattern = (length: number, seed = 1): Buffer =>
+  Buffer.from(Array.from({ length }, (_, i) => (i * 31 + seed * 17 + (i >> 8)) & 255));
+
 export class SessionBench {
   readonly chardev = new FakeChardev();
   readonly clock = new FakeClock();
