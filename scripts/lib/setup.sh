@@ -47,16 +47,15 @@ use_node() {
   local folder="${XDG_CACHE_HOME:-$HOME/.cache}/xenchannel-node/$1" architecture
   command -v npm >/dev/null 2>&1 || fail "npm is needed to fetch Node.js $1 (Debian: apt-get install nodejs npm)"
   if [ ! -x "$folder/bin/node" ]; then
-    case "$(uname -m)" in x86_64) architecture=x64 ;; aarch64) architecture=arm64 ;; *) architecture=$(uname -m) ;; esac
+    architecture=$(node -p process.arch)
     say "fetching Node.js $1"
     npm install --prefix "$folder" --no-save --no-audit --no-fund --loglevel=error "node-linux-$architecture@$1" >/dev/null ||
       fail "Node.js $1 could not be had from npm (node-linux-$architecture@$1)"
     mkdir -p "$folder/bin"
     ln -sf "../node_modules/node-linux-$architecture/bin/node" "$folder/bin/node"
   fi
-  PATH="$folder/bin:$PATH"
-  say "with Node.js $("$folder/bin/node" --version)"
-  export PATH
+  export PATH="$folder/bin:$PATH"
+  say "with Node.js $(node --version)"
 }
 
 # build_product: dist/, when a source is newer than it.

@@ -84,12 +84,12 @@ export class BackendRing {
 
   /** Bytes for the guest that it has not taken; all that fit while its index is illegal. */
   inPending(): number {
-    return Math.min(indexDistance(this.#inProd, loadIndex(this.#words, WORD.inCons)), IN_BYTES);
+    return this.#unread(loadIndex(this.#words, WORD.inCons));
   }
 
   /** As `inPending`, for who looks again and again until it changes. */
   watchIn(): number {
-    return Math.min(indexDistance(this.#inProd, watchIndex(this.#words, WORD.inCons)), IN_BYTES);
+    return this.#unread(watchIndex(this.#words, WORD.inCons));
   }
 
   /** Tells a guest that knows the connection byte that somebody serves the ring; a fresh page says so by itself. */
@@ -169,6 +169,10 @@ export class BackendRing {
     target.set(this.#fullOut.first, at);
     if (start > 0) target.set(this.#fullOut.rest, at + OUT_BYTES - start);
     return OUT_BYTES;
+  }
+
+  #unread(consumer: number): number {
+    return Math.min(indexDistance(this.#inProd, consumer), IN_BYTES);
   }
 
   #legalOut(producer: number): number {

@@ -35,7 +35,7 @@ export class GuestRing {
   /** Copies as much of `source` from `from` on as there is room for; the caller notifies. */
   writeOut(source: Uint8Array, from: number): number | typeof ILLEGAL {
     const { bytes, words } = this.#page;
-    const producer = words[WORD.outProd] ?? 0;
+    const producer = loadIndex(words, WORD.outProd);
     const used = indexDistance(producer, loadIndex(words, WORD.outCons));
     if (used > OUT_BYTES) return this.#screwed();
     const count = Math.min(OUT_BYTES - used, source.length - from);
@@ -55,7 +55,7 @@ export class GuestRing {
    */
   peekIn(target: Uint8Array, at = 0): number | typeof ILLEGAL {
     const { bytes, words } = this.#page;
-    const consumer = words[WORD.inCons] ?? 0;
+    const consumer = loadIndex(words, WORD.inCons);
     const used = indexDistance(loadIndex(words, WORD.inProd), consumer);
     if (used > IN_BYTES) return this.#screwed();
     const count = Math.min(used, target.length - at);
@@ -71,7 +71,7 @@ export class GuestRing {
   /** Gives room back to the backend; the caller notifies. */
   consumeIn(count: number): void {
     const { words } = this.#page;
-    storeIndex(words, WORD.inCons, ((words[WORD.inCons] ?? 0) + count) | 0);
+    storeIndex(words, WORD.inCons, (loadIndex(words, WORD.inCons) + count) | 0);
   }
 
   #screwed(): typeof ILLEGAL {

@@ -1,4 +1,4 @@
-/** Rings whose two sides run at the same time, as on hardware: each in a thread of its own, with nothing between them but the page. */
+/** A ring whose two sides run at the same time, as on hardware: two threads with nothing between them but the page. */
 import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BackendRing, OUT_BYTES, PAGE_BYTES } from '../../src/console/ring.js';
